@@ -1,0 +1,44 @@
+# authserver: `make` lists what there is to do.
+GO       ?= go
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+BIN      := bin/authserver
+LDFLAGS  := -s -w -X main.version=$(VERSION)
+FUZZTIME ?= 1m
+PORT     ?= 5000
+AUTH_PORT ?= 5001
+OPS_PORT ?= 5002
+DIR      ?= run
+
+.PHONY: help build run test e2e lint fuzz bench clean image
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+build: ## build bin/authserver, static
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/authserver
+
+run: build ## start authserver and a real registry on localhost, and say what to type (PORT, AUTH_PORT, OPS_PORT, DIR)
+	@bash e2e/local.sh -registry-port $(PORT) -auth-port $(AUTH_PORT) -ops-port $(OPS_PORT) -dir $(DIR)
+
+test: lint ## vet, static analysis, and all unit tests with the race detector
+	CGO_ENABLED=1 $(GO) test -race -count=1 ./...
+
+e2e: ## real registries and real clients against the built program
+	bash e2e/run.sh
+
+lint: ## gofmt, vet, staticcheck
+	@test -z "$$(gofmt -l cmd internal e2e)" || { gofmt -l cmd internal e2e; echo "not gofmt'ed"; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+fuzz: ## fuzz every parser, FUZZTIME each
+	FUZZTIME=$(FUZZTIME) bash .ci/fuzz
+
+bench: ## benchmarks of the token path
+	$(GO) test -run '^$$' -bench . -benchmem ./internal/...
+
+image: build ## build the container image
+	docker build -f deploy/Dockerfile -t authserver:$(VERSION) .
+
+clean: ## remove what was built (not ./run)
+	rm -rf bin dist e2e/.cache

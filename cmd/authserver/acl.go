@@ -1,0 +1,137 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"authserver/internal/acl"
+	"authserver/internal/scope"
+	"authserver/internal/users"
+)
+
+func (h *hand) aclCommand() *cobra.Command {
+	var q question
+	explain := h.printsData(&cobra.Command{
+		Use: "explain", Short: "Say what a user would be granted, and which rules decide", Args: cobra.NoArgs,
+		Example: `  authserver acl explain --as alice --scope repository:team/app:pull,push
+  authserver acl explain --scope repository:public/app:pull     # anonymous
+  authserver acl explain --as ci --group builders --ip 10.1.2.3 --scope 'repository:prod/app:*'`,
+		RunE: func(*cobra.Command, []string) error { return h.aclExplain(q) },
+	})
+	f := explain.Flags()
+	f.StringVar(&q.as, "as", "", "name of the user (default: anonymous)")
+	f.StringArrayVar(&q.groups, "group", nil, "group that the user's backend reports (may be repeated)")
+	f.BoolVar(&q.robot, "robot", false, "the name is a robot's")
+	f.StringVar(&q.ip, "ip", "", "address of the client")
+	f.StringVar(&q.service, "service", "", "service (default: the first one)")
+	f.StringArrayVar(&q.scopes, "scope", nil, "what is asked, as in repository:team/app:pull,push (may be repeated)")
+	_ = explain.MarkFlagRequired("scope")
+	return group("acl", "Ask the policy", explain)
+}
+
+type question struct {
+	as, ip, service string
+	groups, scopes  []string
+	robot           bool
+}
+
+func (h *hand) aclExplain(q question) error {
+	who := users.Anonymous()
+	if q.as != "" {
+		name, err := users.ParseName(q.as)
+		if err != nil {
+			return misuse{fmt.Errorf("--as: %w", err)}
+		}
+		who = users.Principal{Name: name, Kind: users.KindUser, Groups: q.groups}
+		if q.robot {
+			who.Kind = users.KindRobot
+		}
+	} else if len(q.groups) > 0 || q.robot {
+		return misuse{errors.New("--group and --robot need --as")}
+	}
+	var from netip.Addr
+	if q.ip != "" {
+		var err error
+		if from, err = netip.ParseAddr(q.ip); err != nil {
+			return misuse{fmt.Errorf("--ip: %q is no address", q.ip)}
+		}
+		from = from.Unmap()
+	}
+	asked, dropped, err := scope.Parse(q.scopes)
+	if err != nil {
+		return misuse{fmt.Errorf("--scope: %w", err)}
+	}
+	if len(dropped) > 0 {
+		return misuse{fmt.Errorf("--scope: %q is no scope; would be right: repository:team/app:pull,push", dropped[0])}
+	}
+	c, err := h.loadConfig()
+	if err != nil {
+		return err
+	}
+	policy, err := loadPolicy(c)
+	if err != nil {
+		return err
+	}
+	if q.service == "" {
+		q.service = c.Services[0].Name
+	}
+	names := make([]string, len(c.Services))
+	for i, s := range c.Services {
+		names[i] = s.Name
+	}
+	if !slices.Contains(names, q.service) {
+		return fmt.Errorf("service %q is not one of services[].name: %s", q.service, strings.Join(names, ", "))
+	}
+	granted, verdicts := policy.Decide(who, from, q.service, asked)
+	granted = asked.Intersect(granted)
+	if h.output == "json" {
+		if verdicts == nil {
+			verdicts = []scope.Verdict{}
+		}
+		return h.printJSON(map[string]any{"principal": who.Name, "kind": who.Kind, "service": q.service, "asked": asked, "granted": granted, "verdicts": verdicts})
+	}
+	subject := q.as
+	if subject == "" {
+		subject = "anonymous"
+	}
+	fmt.Fprintf(h.stdout, "%s at %s\n", subject, q.service)
+	table := tabwriter.NewWriter(h.stdout, 0, 0, 2, ' ', 0)
+	for _, v := range verdicts {
+		fmt.Fprintf(table, "%s:%s\t%s\t%s\n", v.Type, v.Name, v.Action, reason(policy, v))
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	text := granted.String()
+	if text == "" {
+		text = "nothing"
+	}
+	_, err = fmt.Fprintf(h.stdout, "granted: %s\n", text)
+	return err
+}
+
+// reason says which rules made a verdict, and where they stand.
+func reason(policy *acl.Policy, v scope.Verdict) string {
+	list := func(rules []string) string {
+		texts := make([]string, len(rules))
+		for i, r := range rules {
+			texts[i] = fmt.Sprintf("%s (%s)", r, policy.Where(r))
+		}
+		return strings.Join(texts, ", ")
+	}
+	switch {
+	case v.Granted:
+		return "granted\tby " + list(v.AllowedBy)
+	case len(v.DeniedBy) > 0 && len(v.AllowedBy) > 0:
+		return "denied\tby " + list(v.DeniedBy) + ", over " + list(v.AllowedBy)
+	case len(v.DeniedBy) > 0:
+		return "denied\tby " + list(v.DeniedBy)
+	}
+	return "denied\tno rule allows it"
+}

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v3"
+
+	"authserver/internal/audit"
+	"authserver/internal/config"
+	"authserver/internal/metrics"
+	"authserver/internal/server"
+	"authserver/internal/users"
+)
+
+func (h *hand) configCommand() *cobra.Command {
+	return group("config", "Check or show the configuration",
+		&cobra.Command{
+			Use: "check", Short: "Check configuration, policy, users files and keys, and change nothing", Args: cobra.NoArgs,
+			RunE: func(*cobra.Command, []string) error { return h.configCheck() },
+		},
+		h.printsData(&cobra.Command{
+			Use: "show", Short: "Show the effective configuration: file, environment and flags laid over the defaults", Args: cobra.NoArgs,
+			RunE: func(*cobra.Command, []string) error { return h.configShow() },
+		}))
+}
+
+// configCheck builds a generation as serve would, with tokens minted and verified, but writes nothing.
+func (h *hand) configCheck() error {
+	c, err := h.loadConfig()
+	if err != nil {
+		return err
+	}
+	l := lasting{log: slog.New(slog.DiscardHandler), metrics: metrics.New("", "", ""), audit: audit.New(h.stderr), checker: users.NewChecker(nil)}
+	g, err := newGeneration(c, l, true)
+	if err != nil {
+		return err
+	}
+	if c.Server.TLS.Enabled() {
+		if _, err := server.LoadCertificate(c.Server.TLS.CertFile, c.Server.TLS.KeyFile, l.log); err != nil {
+			return c.Fault("server.tls", err)
+		}
+	}
+	for _, warning := range g.ring.Warnings {
+		fmt.Fprintf(h.stderr, "authserver: warning: %s\n", warning)
+	}
+	_, err = fmt.Fprintf(h.stdout, "ok: %d services, %d rules, %d user backends\n", len(c.Services), g.policy.Len(), len(c.Users))
+	return err
+}
+
+func (h *hand) configShow() error {
+	c, err := h.loadConfig()
+	if err != nil {
+		return err
+	}
+	shown, err := redacted(c)
+	if err != nil {
+		return err
+	}
+	if h.output == "json" {
+		return h.printJSON(shown)
+	}
+	text, err := yaml.Marshal(shown)
+	if err != nil {
+		return err
+	}
+	_, err = h.stdout.Write(text)
+	return err
+}
+
+// redacted is the configuration without what may be a secret: secrets belong into files, and a file's name may be shown,
+// but what stands under such a key by mistake may not.
+func redacted(c *config.Config) (map[string]any, error) {
+	text, err := yaml.Marshal(c)
+	if err != nil {
+		return nil, err
+	}
+	var shown map[string]any
+	if err := yaml.Unmarshal(text, &shown); err != nil {
+		return nil, err
+	}
+	redact(shown)
+	return shown, nil
+}
+
+func redact(value any) {
+	switch v := value.(type) {
+	case map[string]any:
+		for key, below := range v {
+			secret := false
+			for _, word := range []string{"password", "secret", "token", "private", "credential", "key"} {
+				secret = secret || strings.Contains(key, word)
+			}
+			if _, isText := below.(string); isText && secret && !strings.HasSuffix(key, "_file") && key != "token_lifetime" {
+				v[key] = "[redacted]"
+				continue
+			}
+			redact(below)
+		}
+	case []any:
+		for _, below := range v {
+			redact(below)
+		}
+	}
+}

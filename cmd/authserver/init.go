@@ -1,0 +1,167 @@
+package main
+
+import (
+	"bytes"
+	"crypto/rand"
+	"embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/template"
+
+	"github.com/spf13/cobra"
+
+	"authserver/internal/config"
+	"authserver/internal/durable"
+	"authserver/internal/users"
+)
+
+//go:embed init
+var initFiles embed.FS
+
+// start is what init is told.
+type start struct {
+	Dir, Service, PublicURL, Listen, OpsListen, Issuer, Admin string
+	force                                                     bool
+}
+
+func (h *hand) initCommand() *cobra.Command {
+	var s start
+	cmd := h.printsData(&cobra.Command{
+		Use: "init [DIR]", Short: "Write a configuration to start from", Args: cobra.MaximumNArgs(1),
+		Long: `Write authserver.yaml, policy.yaml, users.htpasswd with an administrator, and the root certificate that registries
+are given to trust, into DIR (default: here). The administrator's password is printed once and kept nowhere. Files that
+are there are not overwritten without --force; keys are never overwritten.`,
+		RunE: func(_ *cobra.Command, args []string) error {
+			s.Dir = "."
+			if len(args) == 1 {
+				s.Dir = args[0]
+			}
+			return h.init(s)
+		},
+	})
+	f := cmd.Flags()
+	d := config.Defaults()
+	f.StringVar(&s.Service, "service", "registry.local", "name of the registry: its auth.token.service")
+	f.StringVar(&s.PublicURL, "public-url", d.Server.PublicURL, "address at which clients reach authserver")
+	f.StringVar(&s.Listen, "listen", d.Server.Listen, "address to listen on")
+	f.StringVar(&s.OpsListen, "ops-listen", d.Server.OpsListen, "address for health and metrics")
+	f.StringVar(&s.Issuer, "issuer", d.Issuer.Name, "issuer in tokens: the registry's auth.token.issuer")
+	f.StringVar(&s.Admin, "admin", "admin", "name of the administrator")
+	f.BoolVar(&s.force, "force", false, "overwrite configuration, policy and users")
+	return cmd
+}
+
+// started is what init prints.
+type started struct {
+	Config          string `json:"config"`
+	Admin           string `json:"admin"`
+	Password        string `json:"password"`
+	RootCertificate string `json:"root_certificate"`
+	Issuer          string `json:"issuer"`
+	Service         string `json:"service"`
+	Realm           string `json:"realm"`
+	RegistryStanza  string `json:"registry_stanza"`
+}
+
+func (h *hand) init(s start) error {
+	if _, err := users.ParseName(s.Admin); err != nil {
+		return misuse{fmt.Errorf("--admin: %w", err)}
+	}
+	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
+		return err
+	}
+	path := func(name string) string { return filepath.Join(s.Dir, name) }
+	usersFile := path("users.htpasswd")
+	if !s.force {
+		var there []string
+		for _, file := range []string{path("authserver.yaml"), path("policy.yaml"), usersFile} {
+			if _, err := os.Lstat(file); err == nil {
+				there = append(there, file)
+			}
+		}
+		if len(there) > 0 {
+			return fmt.Errorf("there already: %s; nothing was written, --force overwrites", strings.Join(there, ", "))
+		}
+	}
+	texts := template.Must(template.ParseFS(initFiles, "init/*"))
+	for _, name := range []string{"authserver.yaml", "policy.yaml"} {
+		var text bytes.Buffer
+		if err := texts.ExecuteTemplate(&text, name, s.quoted()); err != nil {
+			return err
+		}
+		if err := durable.WriteFile(path(name), text.Bytes(), 0o644); err != nil {
+			return err
+		}
+	}
+	// From here on the files are read back as serve reads them, so that what was given is checked once, in one place.
+	c, err := config.Load(path("authserver.yaml"), nil, nil)
+	if err != nil {
+		return s.undo(err, path("authserver.yaml"), path("policy.yaml"))
+	}
+	if _, err := loadPolicy(c); err != nil {
+		return s.undo(err, path("authserver.yaml"), path("policy.yaml"))
+	}
+	if err := os.Remove(usersFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	password := rand.Text() // 130 bits
+	if err := (users.HTPasswdFile{Path: usersFile, Cost: c.Passwords.BcryptCost}).Add(s.Admin, password); err != nil {
+		return err
+	}
+	if _, err := openKeyring(c, false); err != nil {
+		return err
+	}
+	root, err := filepath.Abs(filepath.Join(c.Issuer.DataDir, "root.crt"))
+	if err != nil {
+		return err
+	}
+	out := started{
+		Config: path("authserver.yaml"), Admin: s.Admin, Password: password, RootCertificate: root,
+		Issuer: c.Issuer.Name, Service: s.Service, Realm: c.Realm(),
+	}
+	out.RegistryStanza = fmt.Sprintf("auth:\n  token:\n    realm: %s\n    service: %s\n    issuer: %s\n    rootcertbundle: %s\n",
+		yamlText(out.Realm), yamlText(out.Service), yamlText(out.Issuer), yamlText(root))
+	if h.output == "json" {
+		return h.printJSON(out)
+	}
+	_, err = fmt.Fprintf(h.stdout, `Written to %s: authserver.yaml, policy.yaml, users.htpasswd, data/
+
+Administrator: %s
+Password:      %s     (shown this once)
+
+In the registry's configuration:
+
+%s
+Next: authserver serve --config %s
+`, s.Dir, s.Admin, password, out.RegistryStanza, out.Config)
+	return err
+}
+
+// undo removes what was just written from bad flags; with --force there is nothing to go back to.
+func (s start) undo(err error, files ...string) error {
+	if !s.force {
+		for _, file := range files {
+			_ = os.Remove(file)
+		}
+	}
+	return misuse{err}
+}
+
+// quoted is s with every value as a YAML scalar that reads back as the same text.
+func (s start) quoted() start {
+	for _, field := range []*string{&s.Service, &s.PublicURL, &s.Listen, &s.OpsListen, &s.Issuer, &s.Admin} {
+		*field = yamlText(*field)
+	}
+	return s
+}
+
+// yamlText writes text as a double-quoted scalar; JSON strings are YAML.
+func yamlText(s string) string {
+	text, _ := json.Marshal(s) // strings do not fail
+	return string(text)
+}

@@ -1,0 +1,160 @@
+// Command authserver is the token server for container registries: see authserver --help.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"authserver/internal/config"
+)
+
+// version is set by the build: -ldflags "-X main.version=…".
+var version = "dev"
+
+// Exit statuses: done, no, misuse.
+const (
+	exitOK     = 0
+	exitNo     = 1
+	exitMisuse = 2
+)
+
+func main() {
+	os.Exit(run(&hand{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ()}, os.Args[1:]))
+}
+
+// hand is what a command has of the world, so that tests can hand it another.
+type hand struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	environ        []string
+	configFile     string
+	sets           []string
+	output         string // -o
+}
+
+// misuse is an error in how a command was called.
+type misuse struct{ error }
+
+// run is the program: it returns the exit status.
+func run(h *hand, args []string) int {
+	root := &cobra.Command{
+		Use:   "authserver",
+		Short: "Token server for container registries",
+		Long: `authserver gives tokens to clients of a container registry (docker, containerd, podman, crane, …): the registry
+sends them here, they log in, the policy decides, and the registry checks the signed token.
+
+Start with:  authserver init DIR  &&  authserver serve --config DIR/authserver.yaml`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	started := false // a command's own code was reached, so what goes wrong from here on is no misuse
+	root.PersistentPreRunE = func(*cobra.Command, []string) error {
+		started = true
+		if h.output != "text" && h.output != "json" {
+			return misuse{fmt.Errorf("-o %s is not known; it is text or json", h.output)}
+		}
+		return nil
+	}
+	flags := root.PersistentFlags()
+	flags.StringVar(&h.configFile, "config", "", "configuration file (default ./authserver.yaml, then /etc/authserver/authserver.yaml)")
+	flags.StringArrayVar(&h.sets, "set", nil, "set a key of the configuration, as in --set log.level=debug (may be repeated)")
+	root.AddCommand(h.initCommand(), h.serveCommand(), h.configCommand(), h.userCommand(), h.aclCommand(), h.keyCommand(), h.versionCommand())
+	root.SetArgs(args)
+	root.SetIn(h.stdin)
+	root.SetOut(h.stdout)
+	root.SetErr(h.stderr)
+	h.output = "text"
+
+	err := root.Execute()
+	if err == nil {
+		return exitOK
+	}
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		fmt.Fprintf(h.stderr, "authserver: %s\n", line)
+	}
+	var m misuse
+	if !started || errors.As(err, &m) {
+		fmt.Fprintln(h.stderr, `authserver: see "authserver --help"`)
+		return exitMisuse
+	}
+	return exitNo
+}
+
+// printsData gives a command the flag -o.
+func (h *hand) printsData(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().StringVarP(&h.output, "output", "o", "text", "text or json")
+	return cmd
+}
+
+// group is a command that only holds others.
+func group(use, short string, commands ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		_ = cmd.Help()
+		return misuse{fmt.Errorf("%s needs a command", cmd.CommandPath())}
+	}}
+	cmd.AddCommand(commands...)
+	return cmd
+}
+
+// configPath is the configuration file to read.
+func (h *hand) configPath() (string, error) {
+	if h.configFile != "" {
+		return h.configFile, nil
+	}
+	const local, system = "authserver.yaml", "/etc/authserver/authserver.yaml"
+	for _, file := range []string{local, system} {
+		if _, err := os.Stat(file); err == nil {
+			return file, nil
+		}
+	}
+	return "", fmt.Errorf("there is neither ./%s nor %s; make one with \"authserver init\", or name it with --config", local, system)
+}
+
+func (h *hand) loadConfig() (*config.Config, error) {
+	file, err := h.configPath()
+	if err != nil {
+		return nil, err
+	}
+	return config.Load(file, h.environ, h.sets)
+}
+
+func (h *hand) versionCommand() *cobra.Command {
+	return h.printsData(&cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			b := build()
+			if h.output == "json" {
+				return h.printJSON(b)
+			}
+			_, err := fmt.Fprintf(h.stdout, "authserver %s (revision %s, %s)\n", b.Version, b.Revision, b.Go)
+			return err
+		},
+	})
+}
+
+type buildInfo struct {
+	Version  string `json:"version"`
+	Revision string `json:"revision"`
+	Go       string `json:"go"`
+}
+
+func build() buildInfo {
+	b := buildInfo{Version: version, Revision: "unknown", Go: runtime.Version()}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				b.Revision = s.Value
+			}
+		}
+	}
+	return b
+}

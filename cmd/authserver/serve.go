@@ -1,0 +1,247 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"authserver/internal/audit"
+	"authserver/internal/config"
+	"authserver/internal/metrics"
+	"authserver/internal/server"
+	"authserver/internal/users"
+)
+
+const (
+	drainTimeout = 35 * time.Second // longer than any answer takes
+	watchEvery   = time.Second
+	renewEvery   = time.Hour // how often keys are looked at
+)
+
+func (h *hand) serveCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "serve", Short: "Give tokens", Args: cobra.NoArgs,
+		Long: `Give tokens until SIGTERM or SIGINT, then answer what is under way and exit 0.
+
+Keys that the data folder lacks are made. SIGHUP, or a change of the configuration, the policy or a users file, loads
+all of them anew; when something is wrong with them, the old ones stay in use and the log says why.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, os.Interrupt)
+			defer stop()
+			return h.serve(ctx)
+		},
+	}
+}
+
+// service is the running process.
+type service struct {
+	hand    *hand
+	file    string // configuration
+	lasting lasting
+	level   *slog.LevelVar
+	current atomic.Pointer[generation]
+	ready   atomic.Bool
+	stamp   string // of the files that current was made from, or that were refused last
+}
+
+func (h *hand) serve(ctx context.Context) error {
+	file, err := h.configPath()
+	if err != nil {
+		return err
+	}
+	stamp := stampOf([]string{file})
+	c, err := config.Load(file, h.environ, h.sets)
+	if err != nil {
+		return err
+	}
+	s := &service{hand: h, file: file, level: new(slog.LevelVar)}
+	b := build()
+	m := metrics.New(b.Version, b.Revision, b.Go)
+	record, err := openAudit(c.Audit.Output, h.stdout, h.stderr)
+	if err != nil {
+		return err
+	}
+	s.lasting = lasting{log: newLogger(h.stderr, c.Log.Format, s.level), metrics: m, audit: record, checker: users.NewChecker(m.PasswordCheck)}
+	g, err := newGeneration(c, s.lasting, false)
+	if err != nil {
+		return err
+	}
+	s.use(g, stamp)
+	s.advise()
+
+	public, err := server.Listen(c.Server.Listen)
+	if err != nil {
+		return c.Fault("server.listen", err)
+	}
+	var ops net.Listener
+	if c.Server.OpsListen != "" {
+		if ops, err = server.Listen(c.Server.OpsListen); err != nil {
+			_ = public.Close()
+			return c.Fault("server.ops_listen", err)
+		}
+	}
+	return s.run(ctx, public, ops)
+}
+
+// run serves on both listeners until ctx is done or one of them fails.
+func (s *service) run(ctx context.Context, public, ops net.Listener) error {
+	c, log := s.current.Load().config, s.lasting.log
+	publicServer := server.NewHTTP(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.current.Load().handler.ServeHTTP(w, r) // one generation for the whole request
+	}), log)
+	failed := make(chan error, 2)
+	serve := func(srv *http.Server, ln net.Listener, withTLS bool) {
+		var err error
+		if withTLS {
+			err = srv.ServeTLS(ln, "", "")
+		} else {
+			err = srv.Serve(ln)
+		}
+		if !errors.Is(err, http.ErrServerClosed) {
+			failed <- err
+		}
+	}
+	if c.Server.TLS.Enabled() {
+		certificate, err := server.LoadCertificate(c.Server.TLS.CertFile, c.Server.TLS.KeyFile, log)
+		if err != nil {
+			return c.Fault("server.tls", err)
+		}
+		publicServer.TLSConfig = certificate.Config(c.Server.TLS.MinVersion)
+	}
+	go serve(publicServer, public, c.Server.TLS.Enabled())
+	opsServer := server.NewHTTP(server.NewOps(s.lasting.metrics, s.ready.Load), log)
+	opsServer.WriteTimeout = 2 * time.Minute // profiles take their time
+	if ops != nil {
+		go serve(opsServer, ops, false)
+	}
+	s.ready.Store(true)
+	log.Info("serving", "version", version, "listen", public.Addr().String(), "tls", c.Server.TLS.Enabled(), "realm", c.Realm())
+
+	err := s.attend(ctx, failed)
+	s.ready.Store(false)
+	log.Info("shutting down")
+	drain, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	defer cancel()
+	return errors.Join(err, publicServer.Shutdown(drain), opsServer.Shutdown(drain))
+}
+
+// attend reloads when it is told to, when files change, and when keys are due.
+func (s *service) attend(ctx context.Context, failed <-chan error) error {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	watch := time.NewTicker(watchEvery)
+	defer watch.Stop()
+	renew := time.NewTicker(renewEvery)
+	defer renew.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-failed:
+			return err
+		case <-hangup:
+			if err := s.lasting.audit.Reopen(); err != nil {
+				s.lasting.log.Error("the audit log cannot be opened again, the old file stays in use", "error", err.Error())
+			}
+			s.reload("SIGHUP")
+		case <-watch.C:
+			if stamp := stampOf([]string{s.file}) + stampOf(s.current.Load().files); stamp != s.stamp {
+				s.stamp = stamp
+				s.reload("file change")
+			}
+		case <-renew.C:
+			s.reload("keys due")
+		}
+	}
+}
+
+// reload builds a new generation and puts it in the place of the old one; a bad one is refused with its reasons.
+func (s *service) reload(why string) {
+	log := s.lasting.log
+	stamp := stampOf([]string{s.file})
+	c, err := config.Load(s.file, s.hand.environ, s.hand.sets)
+	var g *generation
+	if err == nil {
+		g, err = newGeneration(c, s.lasting, false)
+	}
+	if err != nil {
+		s.lasting.metrics.Reloaded(false)
+		log.Error("the new configuration is refused, the old one stays in use", "why", why, "error", err.Error())
+		return
+	}
+	if old := s.current.Load().config; old.Server.Listen != c.Server.Listen || old.Server.OpsListen != c.Server.OpsListen ||
+		old.Server.TLS != c.Server.TLS || old.Log.Format != c.Log.Format || old.Audit != c.Audit {
+		log.Warn("a change of server.listen, server.ops_listen, server.tls, log.format or audit needs a restart")
+	}
+	s.use(g, stamp)
+	log.Info("configuration in use", "why", why)
+}
+
+// use puts a generation in service. stamp is the configuration file's from before it was read, as the generation's own
+// is: a change that came while it was being built is seen at the next look.
+func (s *service) use(g *generation, stamp string) {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(g.config.Log.Level)) // checked by the configuration
+	s.level.Set(level)
+	expiry := map[string]time.Time{}
+	for _, key := range g.ring.Keys() {
+		if len(key.Chain) > 0 {
+			expiry[key.ID] = key.Chain[0].NotAfter
+		}
+	}
+	s.lasting.metrics.SigningKeys(expiry)
+	for _, warning := range g.ring.Warnings {
+		s.lasting.log.Warn(warning)
+	}
+	s.stamp = stamp + g.stamp
+	s.current.Store(g)
+	s.lasting.metrics.Reloaded(true)
+}
+
+// advise warns of a realm that some clients refuse (all of them measured): it works on the operator's machine with
+// docker, and fails in somebody's pipeline.
+func (s *service) advise() {
+	c := s.current.Load().config
+	u, err := url.Parse(c.Server.PublicURL)
+	if err != nil {
+		return
+	}
+	host := u.Hostname()
+	ip := net.ParseIP(host)
+	switch {
+	case ip != nil && (ip.IsLoopback() || ip.IsPrivate()):
+		s.lasting.log.Warn("server.public_url is a private address: crane and oras refuse such a realm unless the registry has the same one; use a host name", "public_url", c.Server.PublicURL)
+	case u.Scheme == "http" && host != "localhost" && (ip == nil || !ip.IsLoopback()):
+		s.lasting.log.Warn("server.public_url is not https: passwords cross the network in clear, and clients refuse it when the registry is https", "public_url", c.Server.PublicURL)
+	}
+}
+
+func newLogger(w io.Writer, format string, level slog.Leveler) *slog.Logger {
+	options := &slog.HandlerOptions{Level: level}
+	if format == "text" {
+		return slog.New(slog.NewTextHandler(w, options))
+	}
+	return slog.New(slog.NewJSONHandler(w, options))
+}
+
+func openAudit(output string, stdout, stderr io.Writer) (*audit.Log, error) {
+	switch output {
+	case "stdout":
+		return audit.New(stdout), nil
+	case "stderr":
+		return audit.New(stderr), nil
+	}
+	return audit.Open(output)
+}

@@ -1,0 +1,239 @@
+package acl
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"authserver/internal/document"
+	"authserver/internal/scope"
+	"authserver/internal/users"
+)
+
+// DenyOverrides is the way rules are combined: a deny rule that matches overrides every allow rule.
+const DenyOverrides = "deny-overrides"
+
+// file is a policy file as it is written.
+type file struct {
+	Combining string              `yaml:"combining"`
+	Groups    map[string][]string `yaml:"groups"`
+	Rules     []ruleText          `yaml:"rules"`
+}
+
+type ruleText struct {
+	Name         string   `yaml:"name"`
+	Effect       string   `yaml:"effect"`
+	Subjects     []string `yaml:"subjects"`
+	Repositories []string `yaml:"repositories"`
+	Resources    []string `yaml:"resources"`
+	Actions      []string `yaml:"actions"`
+	Services     []string `yaml:"services"`
+	Networks     []string `yaml:"networks"`
+}
+
+// Load reads policy files and file globs and merges them: in the order given, the matches of a glob by name. Every
+// fault of every file is returned, joined, each as "file:line: key: what is wrong; what would be right".
+func Load(patterns []string) (*Policy, error) {
+	var documents []*document.Document
+	var faults []error
+	read := map[string]bool{}
+	for _, pattern := range patterns {
+		files := []string{pattern}
+		if strings.ContainsAny(pattern, "*?[") {
+			matches, err := filepath.Glob(pattern)
+			if err == nil && len(matches) == 0 {
+				err = errors.New("no file matches")
+			}
+			if err != nil {
+				faults = append(faults, fmt.Errorf("policy files %s: %w", pattern, err))
+				continue
+			}
+			files = matches // filepath.Glob sorts them
+		}
+		for _, name := range files {
+			if read[name] {
+				continue // named, and matched by a glob
+			}
+			read[name] = true
+			d, err := document.Read(name)
+			if err != nil {
+				faults = append(faults, err)
+				continue
+			}
+			documents = append(documents, d)
+		}
+	}
+	p, err := compile(documents)
+	if err := errors.Join(append(faults, err)...); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Parse compiles one policy text; name stands in faults.
+func Parse(name string, data []byte) (*Policy, error) {
+	d, err := document.Parse(name, data)
+	if err != nil {
+		return nil, err
+	}
+	return compile([]*document.Document{d})
+}
+
+func compile(documents []*document.Document) (*Policy, error) {
+	l := loader{policy: &Policy{memberOf: map[string][]string{}}, named: map[string]string{}}
+	for _, d := range documents {
+		l.document(d)
+	}
+	if err := errors.Join(l.faults...); err != nil {
+		return nil, err
+	}
+	return l.policy, nil
+}
+
+// loader gathers rules and faults over all files.
+type loader struct {
+	policy *Policy
+	named  map[string]string // rule name -> file:line
+	faults []error
+}
+
+func (l *loader) document(d *document.Document) {
+	fault := func(path, format string, args ...any) {
+		l.faults = append(l.faults, d.Fault(path, format, args...))
+	}
+	f := file{Combining: DenyOverrides}
+	if err := d.Decode(&f); err != nil {
+		l.faults = append(l.faults, err)
+		return // the rest would be judged on half of what was written
+	}
+	if f.Combining != DenyOverrides {
+		fault("combining", "%q is not known; would be right: %s", f.Combining, DenyOverrides)
+	}
+	for name, members := range f.Groups {
+		path := document.Join("groups", name)
+		if _, err := parseGlob(name); err != nil || strings.Contains(name, "*") {
+			fault(path, "%q is no name of a group", name)
+		}
+		for i, member := range members {
+			canonical, err := users.ParseName(member)
+			if err == nil && strings.ContainsAny(canonical, "*{}") {
+				err = errors.New("a member is a user's name, without wildcards")
+			}
+			if err != nil {
+				fault(fmt.Sprintf("%s[%d]", path, i), "%q: %v", member, err)
+				continue
+			}
+			if !slices.Contains(l.policy.memberOf[canonical], name) {
+				l.policy.memberOf[canonical] = append(l.policy.memberOf[canonical], name)
+			}
+		}
+	}
+	if len(f.Rules) == 0 {
+		fault("rules", "there are none; without a rule nobody may do anything")
+	}
+	for i, text := range f.Rules {
+		l.rule(d, fmt.Sprintf("rules[%d]", i), text)
+	}
+}
+
+// rule compiles one rule. What is missing or empty is a fault: absence never widens.
+func (l *loader) rule(d *document.Document, path string, text ruleText) {
+	fault := func(key, format string, args ...any) {
+		l.faults = append(l.faults, d.Fault(document.Join(path, key), format, args...))
+	}
+	r := rule{name: text.Name, where: d.Where(path), deny: text.Effect == "deny"}
+	if text.Name == "" {
+		fault("name", "missing; every rule has a name, it is what logs and explain say")
+	} else if _, err := users.ParseName(text.Name); err != nil {
+		fault("name", "%q cannot be used: it is 1 to 255 bytes, without colons, control characters or blanks at the ends", text.Name)
+	} else if first, twice := l.named[text.Name]; twice {
+		fault("name", "%q is the name of the rule at %s already", text.Name, first)
+	} else {
+		l.named[text.Name] = r.where
+	}
+	if text.Effect != "" && text.Effect != "allow" && text.Effect != "deny" {
+		fault("effect", "%q is not known; would be right: allow or deny", text.Effect)
+	}
+
+	if len(text.Subjects) == 0 {
+		fault("subjects", "missing; would be right: %s", subjectForms)
+	}
+	for i, s := range text.Subjects {
+		m, err := parseSubject(s)
+		if err != nil {
+			fault(fmt.Sprintf("subjects[%d]", i), "%v", err)
+			continue
+		}
+		r.subjects = append(r.subjects, m)
+	}
+
+	if len(text.Repositories)+len(text.Resources) == 0 {
+		fault("repositories", "missing, and so is resources; would be right: repositories: [\"team/**\"]")
+	}
+	addResource := func(key, typ, name string) {
+		p, err := parsePattern(name)
+		if err != nil {
+			fault(key, "%v", err)
+			return
+		}
+		r.resources = append(r.resources, resource{typ, p})
+	}
+	for i, name := range text.Repositories {
+		addResource(fmt.Sprintf("repositories[%d]", i), scope.Repository, name)
+	}
+	for i, s := range text.Resources {
+		key := fmt.Sprintf("resources[%d]", i)
+		typ, name, ok := strings.Cut(s, ":")
+		if !ok || !scope.ValidType(typ) {
+			fault(key, "%q is no type:name; would be right: registry:catalog", s)
+			continue
+		}
+		addResource(key, typ, name)
+	}
+
+	if len(text.Actions) == 0 {
+		fault("actions", "missing; would be right: [pull], [pull, push] or [\"*\"]")
+	}
+	for i, action := range text.Actions {
+		if !scope.ValidAction(action) {
+			fault(fmt.Sprintf("actions[%d]", i), "%q is no action; would be right: pull, push, delete or \"*\"", action)
+		}
+		r.actions = append(r.actions, action)
+	}
+
+	if text.Services != nil && len(text.Services) == 0 {
+		fault("services", "empty; name at least one, or remove the key for every service")
+	}
+	r.services = text.Services
+	if text.Networks != nil && len(text.Networks) == 0 {
+		fault("networks", "empty; name at least one, or remove the key for every network")
+	}
+	for i, s := range text.Networks {
+		n, err := parseNetwork(s)
+		if err != nil {
+			fault(fmt.Sprintf("networks[%d]", i), "%v", err)
+			continue
+		}
+		r.networks = append(r.networks, n)
+	}
+	l.policy.rules = append(l.policy.rules, r)
+}
+
+func parseNetwork(s string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
+		return netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), nil
+	}
+	n, err := netip.ParsePrefix(s)
+	switch {
+	case err != nil:
+		return n, fmt.Errorf("%q is no network; would be right: 10.0.0.0/8, 2001:db8::/32 or 192.0.2.7", s)
+	case n.Addr().Is4In6():
+		return n, fmt.Errorf("%q is an IPv4 network in IPv6 form; write it as IPv4", s)
+	case n != n.Masked():
+		return n, fmt.Errorf("%q has bits set beyond its length; would be right: %s", s, n.Masked())
+	}
+	return n, nil
+}

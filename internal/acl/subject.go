@@ -1,0 +1,130 @@
+package acl
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"golang.org/x/text/unicode/norm"
+
+	"authserver/internal/users"
+)
+
+// subject is a principal as rules see it: with the groups of the policy beside those of its backend.
+type subject struct {
+	users.Principal
+	groups map[string]struct{}
+}
+
+// text is what a literal, {user} or {claims.NAME} stands for; "" when the subject has no such thing.
+func (s *subject) text(t token) string {
+	switch t.kind {
+	case literal:
+		return t.text
+	case user:
+		return s.Name
+	case claim:
+		value, _ := s.Claims[t.text].(string)
+		return value
+	}
+	return ""
+}
+
+// matcher is one entry of a rule's subjects.
+type matcher struct {
+	kind string // anyone, anonymous, authenticated, user, group or robot
+	glob glob
+}
+
+const subjectForms = "anyone, anonymous, authenticated, user:GLOB, group:GLOB or robot:GLOB"
+
+func parseSubject(s string) (matcher, error) {
+	switch s {
+	case "anyone", "anonymous", "authenticated":
+		return matcher{kind: s}, nil
+	}
+	kind, text, ok := strings.Cut(s, ":")
+	if !ok || kind != "user" && kind != "group" && kind != "robot" {
+		return matcher{}, fmt.Errorf("%q is no subject; would be right: %s", s, subjectForms)
+	}
+	g, err := parseGlob(text)
+	if err != nil {
+		return matcher{}, fmt.Errorf("%q: %w", s, err)
+	}
+	return matcher{kind, g}, nil
+}
+
+// match: the anonymous principal is matched by anyone and anonymous and by nothing else, whatever the pattern.
+func (m matcher) match(who *subject) bool {
+	switch m.kind {
+	case "anyone":
+		return true
+	case "anonymous":
+		return who.Kind == users.KindAnonymous
+	}
+	if who.Kind == users.KindAnonymous {
+		return false
+	}
+	switch m.kind {
+	case "authenticated":
+		return true
+	case "user":
+		return who.Kind == users.KindUser && m.glob.match(who.Name)
+	case "robot":
+		return who.Kind == users.KindRobot && m.glob.match(who.Name)
+	case "group":
+		if len(m.glob.parts) == 1 {
+			_, member := who.groups[m.glob.parts[0]]
+			return member
+		}
+		for g := range who.groups {
+			if m.glob.match(g) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// glob is a name in which each * stands for one or more characters. parts are what stands between the stars.
+type glob struct{ parts []string }
+
+func parseGlob(s string) (glob, error) {
+	switch {
+	case s == "":
+		return glob{}, errors.New("the name is missing")
+	case strings.Contains(s, "**"):
+		return glob{}, errors.New("** is for repositories; in a name * stands for one or more characters")
+	}
+	s = norm.NFC.String(s)
+	if plain := strings.ReplaceAll(s, "*", "x"); strings.Contains(plain, ":") {
+		// Groups of some directories hold colons; user names cannot (users.ParseName), so such a glob never matches one.
+		return glob{strings.Split(s, "*")}, nil
+	} else if _, err := users.ParseName(plain); err != nil {
+		return glob{}, err
+	}
+	return glob{strings.Split(s, "*")}, nil
+}
+
+func (g glob) match(s string) bool {
+	first, rest := g.parts[0], g.parts[1:]
+	if len(rest) == 0 {
+		return s == first
+	}
+	s, ok := strings.CutPrefix(s, first)
+	if !ok {
+		return false
+	}
+	last := rest[len(rest)-1]
+	for _, part := range rest[:len(rest)-1] { // the leftmost place is as good as any for what follows
+		if s == "" {
+			return false
+		}
+		at := strings.Index(s[1:], part) // at least one character for the star
+		if at < 0 {
+			return false
+		}
+		s = s[1+at+len(part):]
+	}
+	return len(s) > len(last) && strings.HasSuffix(s, last)
+}

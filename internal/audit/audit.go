@@ -1,0 +1,101 @@
+// Package audit is the record of decisions: one JSON line for every token that was granted or refused, to be kept.
+//
+// It never holds a secret: a token is named by its jti, a password not at all.
+package audit
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Outcomes of a token request.
+const (
+	Granted     = "granted"     // everything that was asked, or nothing was asked
+	Partial     = "partial"     // some of what was asked
+	Denied      = "denied"      // nothing of what was asked; the client still gets a token, without access
+	Refused     = "refused"     // bad credentials (401)
+	Invalid     = "invalid"     // a request that cannot be answered (400)
+	Unavailable = "unavailable" // a backend cannot say (503)
+	Failed      = "failed"      // our own fault (500)
+)
+
+// Event is one decision.
+type Event struct {
+	Time      time.Time `json:"time"`
+	Event     string    `json:"event"` // "token"
+	RequestID string    `json:"id"`
+	Outcome   string    `json:"outcome"`
+	Reason    string    `json:"reason,omitempty"` // why there is no token
+	Grant     string    `json:"grant"`
+	Principal string    `json:"principal"` // who it is, or, when refused, who it claimed to be
+	Kind      string    `json:"kind,omitempty"`
+	Backend   string    `json:"backend,omitempty"`
+	Client    string    `json:"client"` // address
+	Service   string    `json:"service"`
+	Asked     string    `json:"asked"`
+	Dropped   int       `json:"dropped,omitempty"` // scopes that could not be read
+	Granted   string    `json:"granted"`
+	AllowedBy []string  `json:"allowed_by,omitempty"` // names of rules
+	DeniedBy  []string  `json:"denied_by,omitempty"`
+	TokenID   string    `json:"jti,omitempty"`
+	KeyID     string    `json:"kid,omitempty"`
+}
+
+// Log writes events to one place.
+type Log struct {
+	mu   sync.Mutex
+	out  io.Writer
+	file string // "" when out is not a file of ours
+}
+
+// Open opens an output: stderr, stdout or file:/path (made with mode 0600, appended to).
+func Open(output string) (*Log, error) {
+	switch output {
+	case "stderr":
+		return New(os.Stderr), nil
+	case "stdout":
+		return New(os.Stdout), nil
+	}
+	l := &Log{file: strings.TrimPrefix(output, "file:")}
+	return l, l.Reopen()
+}
+
+// New returns a log that writes to out.
+func New(out io.Writer) *Log { return &Log{out: out} }
+
+// Reopen opens the file again, so that a rotated one is let go. On an error the old one stays in use.
+func (l *Log) Reopen() error {
+	if l.file == "" {
+		return nil
+	}
+	f, err := os.OpenFile(l.file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("opening the audit log: %w", err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if old, ok := l.out.(io.Closer); ok {
+		_ = old.Close()
+	}
+	l.out = f
+	return nil
+}
+
+// Record writes one line in one write. The caller must not hand out a token when it fails.
+func (l *Log) Record(e Event) error {
+	line, err := json.Marshal(e)
+	if err != nil {
+		return fmt.Errorf("writing the audit log: %w", err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, err := l.out.Write(append(line, '\n')); err != nil {
+		return fmt.Errorf("writing the audit log: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,124 @@
+// Package config is authserver.yaml: its keys, their defaults and bounds, and how file, environment and flags are laid
+// over each other. It is the only room that knows koanf. What a users[] block holds is known to its backend alone.
+package config
+
+import (
+	"time"
+
+	"authserver/internal/document"
+)
+
+// Config is the effective configuration. Paths in it are absolute or relative to the working directory.
+type Config struct {
+	Server    Server           `yaml:"server"`
+	Issuer    Issuer           `yaml:"issuer"`
+	Services  []Service        `yaml:"services"`
+	Users     []map[string]any `yaml:"users"` // decoded by DecodeUsers
+	ACL       ACL              `yaml:"acl"`
+	Passwords Passwords        `yaml:"passwords"`
+	Log       Log              `yaml:"log"`
+	Audit     Audit            `yaml:"audit"`
+
+	dir   string                   // relative paths start here
+	where func(path string) string // place of a key path
+}
+
+// Server is how clients and operators reach the process.
+type Server struct {
+	Listen         string   `yaml:"listen"`          // host:port, or unix:/path
+	PublicURL      string   `yaml:"public_url"`      // realm = public_url + /token
+	TLS            TLS      `yaml:"tls"`             // none = plain HTTP
+	TrustedProxies []string `yaml:"trusted_proxies"` // CIDRs, and "unix" for the peers of a unix socket
+	CORSOrigins    []string `yaml:"cors_origins"`    // exact origins of browser programs
+	OpsListen      string   `yaml:"ops_listen"`      // host:port or unix:/path; empty = no ops listener
+}
+
+// TLS is the certificate of the public listener.
+type TLS struct {
+	CertFile   string `yaml:"cert_file"`
+	KeyFile    string `yaml:"key_file"`
+	MinVersion string `yaml:"min_version"` // "1.2" or "1.3"
+}
+
+// Enabled tells whether the listener speaks TLS.
+func (t TLS) Enabled() bool { return t.CertFile != "" }
+
+// Issuer is what stands in tokens, and where keys are kept.
+type Issuer struct {
+	Name          string            `yaml:"name"`
+	TokenLifetime document.Duration `yaml:"token_lifetime"`
+	DataDir       string            `yaml:"data_dir"`
+	Keys          Keys              `yaml:"keys"`
+}
+
+// Keys are the signing keys of services that have none of their own.
+type Keys struct {
+	Algorithm       string            `yaml:"algorithm"`
+	RotateEvery     document.Duration `yaml:"rotate_every"` // a new leaf under the root, verifier chain only
+	KeyFile         string            `yaml:"key_file"`     // bring your own, verifier chain
+	CertificateFile string            `yaml:"certificate_file"`
+}
+
+// Service is one audience: the `service` that a registry names in its challenge.
+type Service struct {
+	Name            string            `yaml:"name"`
+	Verifier        string            `yaml:"verifier"`       // chain, pinned or jwks
+	TokenLifetime   document.Duration `yaml:"token_lifetime"` // 0 = issuer.token_lifetime
+	Issuer          string            `yaml:"issuer"`         // "" = issuer.name
+	Algorithm       string            `yaml:"algorithm"`      // "" = issuer.keys.algorithm
+	KeyFile         string            `yaml:"key_file"`       // bring your own, for this service
+	CertificateFile string            `yaml:"certificate_file"`
+}
+
+// ACL names the policy.
+type ACL struct {
+	Files []string `yaml:"files"`
+}
+
+// Passwords are the settings of new password hashes.
+type Passwords struct {
+	BcryptCost int `yaml:"bcrypt_cost"`
+}
+
+// Log is the operator's log, on stderr.
+type Log struct {
+	Level  string `yaml:"level"`
+	Format string `yaml:"format"`
+}
+
+// Audit is where decisions are written, a JSON line each.
+type Audit struct {
+	Output string `yaml:"output"` // stderr, stdout or file:/path
+}
+
+// Defaults is the configuration of an absent key.
+func Defaults() Config {
+	return Config{
+		Server: Server{
+			Listen:    "127.0.0.1:5001",
+			PublicURL: "http://localhost:5001",
+			TLS:       TLS{MinVersion: "1.2"},
+			OpsListen: "127.0.0.1:5002",
+		},
+		Issuer: Issuer{
+			Name:          "authserver",
+			TokenLifetime: document.Duration(5 * time.Minute),
+			DataDir:       "data",
+			Keys:          Keys{Algorithm: "ES256", RotateEvery: document.Duration(720 * time.Hour)},
+		},
+		Passwords: Passwords{BcryptCost: 12},
+		Log:       Log{Level: "info", Format: "json"},
+		Audit:     Audit{Output: "stderr"},
+	}
+}
+
+// Realm is the token endpoint's address, as a registry's auth.token.realm names it.
+func (c *Config) Realm() string { return c.Server.PublicURL + "/token" }
+
+// Where is the place of a key path: file:line, the environment variable, or the flag that set it.
+func (c *Config) Where(path string) string { return c.where(path) }
+
+// Fault is a fault at a key path, for what only the rooms that use a value can find out.
+func (c *Config) Fault(path string, err error) error {
+	return &document.Fault{Where: c.where(path), Key: path, Problem: err.Error()}
+}

@@ -1,0 +1,128 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/knadh/koanf/providers/confmap"
+	"github.com/knadh/koanf/providers/env/v2"
+	"github.com/knadh/koanf/v2"
+
+	"authserver/internal/document"
+)
+
+// Prefix begins every environment variable: AUTHSERVER_ISSUER__NAME is issuer.name.
+const Prefix = "AUTHSERVER_"
+
+// Kubernetes puts variables like these into every pod for a Service of our name. They are no settings.
+var serviceLink = regexp.MustCompile(`^AUTHSERVER_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_[A-Z]+)?)?)$`)
+
+// Load reads file, lays the environment (as os.Environ) over it and then sets, each "key.path=value". Every fault that
+// can be found without opening another file is returned, joined.
+func Load(file string, environ, sets []string) (*Config, error) {
+	doc, err := document.Read(file)
+	if err != nil {
+		return nil, err
+	}
+	origin := map[string]string{} // key path -> variable or flag
+	k := koanf.New(".")
+	var faults []error
+	note := func(err error) {
+		if err != nil {
+			faults = append(faults, err)
+		}
+	}
+	note(k.Load(confmap.Provider(doc.Root, ""), nil))
+	note(k.Load(env.Provider(".", env.Opt{
+		Prefix:      Prefix,
+		EnvironFunc: func() []string { return environ },
+		TransformFunc: func(name, value string) (string, any) {
+			if serviceLink.MatchString(name) && !strings.Contains(name, "__") {
+				return "", nil
+			}
+			path := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, Prefix), "__", "."))
+			origin[path] = "environment " + name
+			return path, document.Text(value)
+		},
+	}), nil))
+	flags := map[string]any{}
+	for _, set := range sets {
+		path, value, ok := strings.Cut(set, "=")
+		if !ok || path == "" {
+			note(&document.Fault{Where: "flag --set", Problem: fmt.Sprintf("%q is not key.path=value", set)})
+			continue
+		}
+		origin[path] = "flag --set"
+		flags[path] = document.Text(value)
+	}
+	note(k.Load(confmap.Provider(flags, "."), nil))
+
+	where := func(path string) string {
+		for p := path; p != ""; {
+			if place, ok := origin[p]; ok {
+				return place
+			}
+			cut := strings.LastIndexAny(p, ".[")
+			if cut < 0 {
+				break
+			}
+			p = p[:cut]
+		}
+		return doc.Where(path)
+	}
+	c := Defaults()
+	c.dir, c.where = filepath.Dir(file), where
+	note(document.Decode("", k.Raw(), &c, where))
+	c.resolvePaths()
+	faults = append(faults, c.validate()...)
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
+	}
+	return &c, nil
+}
+
+// DecodeUsers fills into, a backend's own options, from users[i] without its kind.
+func (c *Config) DecodeUsers(i int, into any) error {
+	block := map[string]any{}
+	for key, value := range c.Users[i] {
+		if key != "kind" {
+			block[key] = value
+		}
+	}
+	return document.Decode(fmt.Sprintf("users[%d]", i), block, into, c.where)
+}
+
+// Path makes a path from the configuration usable: relative ones start at the configuration file's folder.
+func (c *Config) Path(p string) string {
+	if p == "" || filepath.IsAbs(p) {
+		return p
+	}
+	return filepath.Join(c.dir, p)
+}
+
+func (c *Config) resolvePaths() {
+	paths := []*string{
+		&c.Server.TLS.CertFile, &c.Server.TLS.KeyFile,
+		&c.Issuer.DataDir, &c.Issuer.Keys.KeyFile, &c.Issuer.Keys.CertificateFile,
+	}
+	for i := range c.Services {
+		paths = append(paths, &c.Services[i].KeyFile, &c.Services[i].CertificateFile)
+	}
+	for i := range c.ACL.Files {
+		paths = append(paths, &c.ACL.Files[i])
+	}
+	for _, p := range paths {
+		*p = c.Path(*p)
+	}
+	for _, listen := range []*string{&c.Server.Listen, &c.Server.OpsListen} {
+		if socket, ok := strings.CutPrefix(*listen, "unix:"); ok {
+			*listen = "unix:" + c.Path(socket)
+		}
+	}
+	if file, ok := strings.CutPrefix(c.Audit.Output, "file:"); ok {
+		c.Audit.Output = "file:" + c.Path(file)
+	}
+}

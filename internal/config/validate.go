@@ -1,0 +1,218 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"authserver/internal/document"
+)
+
+// Bounds of token lifetimes. Clients take a lifetime under 60 s for 60 s (Distribution's token.md, expires_in), and a
+// token cannot be called back, so a day is the longest.
+const (
+	MinTokenLifetime = time.Minute
+	MaxTokenLifetime = 24 * time.Hour
+	minRotateEvery   = time.Hour
+	maxRotateEvery   = 180 * 24 * time.Hour // leaves live a year
+)
+
+// Verifiers and Algorithms are the values that services[] may name.
+var (
+	Verifiers  = []string{"chain", "pinned", "jwks"}
+	Algorithms = []string{"ES256", "ES384", "RS256", "RS384", "RS512", "EdDSA"}
+)
+
+type validation struct {
+	c      *Config
+	faults []error
+}
+
+func (v *validation) fault(path, format string, args ...any) {
+	v.faults = append(v.faults, &document.Fault{Where: v.c.where(path), Key: path, Problem: fmt.Sprintf(format, args...)})
+}
+
+func (v *validation) oneOf(path, value string, allowed []string) bool {
+	if !slices.Contains(allowed, value) {
+		v.fault(path, "%q is not known; would be right: %s", value, strings.Join(allowed, ", "))
+		return false
+	}
+	return true
+}
+
+func (v *validation) between(path string, value document.Duration, low, high time.Duration) {
+	if d := time.Duration(value); d < low || d > high {
+		v.fault(path, "%s is out of range; would be right: %s to %s", text(value), text(document.Duration(low)), text(document.Duration(high)))
+	}
+}
+
+func text(d document.Duration) string {
+	b, _ := d.MarshalText() // never fails
+	return string(b)
+}
+
+// validate returns every fault that the values themselves show.
+func (c *Config) validate() []error {
+	v := &validation{c: c}
+	v.server()
+	v.issuer()
+	v.services()
+	for i, block := range c.Users {
+		kind, ok := block["kind"].(string)
+		if !ok || kind == "" {
+			v.fault(fmt.Sprintf("users[%d].kind", i), "missing; would be right: kind: htpasswd")
+		}
+	}
+	if len(c.ACL.Files) == 0 {
+		v.fault("acl.files", "missing; without a policy nobody may do anything, would be right: files: [policy.yaml]")
+	}
+	if cost := c.Passwords.BcryptCost; cost < 4 || cost > 16 {
+		v.fault("passwords.bcrypt_cost", "%d is out of range; would be right: 4 to 16, 12 is the default", cost)
+	}
+	v.oneOf("log.level", c.Log.Level, []string{"debug", "info", "warn", "error"})
+	v.oneOf("log.format", c.Log.Format, []string{"json", "text"})
+	if file, ok := strings.CutPrefix(c.Audit.Output, "file:"); ok && file == "" || !ok && c.Audit.Output != "stderr" && c.Audit.Output != "stdout" {
+		v.fault("audit.output", "%q is not known; would be right: stderr, stdout or file:/path", c.Audit.Output)
+	}
+	return v.faults
+}
+
+func (v *validation) server() {
+	s := v.c.Server
+	v.address("server.listen", s.Listen)
+	if s.OpsListen != "" {
+		v.address("server.ops_listen", s.OpsListen)
+		if s.OpsListen == s.Listen && !strings.HasSuffix(s.Listen, ":0") {
+			v.fault("server.ops_listen", "the same address as server.listen; metrics and profiles need one of their own")
+		}
+	}
+	v.publicURL(s.PublicURL)
+	if (s.TLS.CertFile == "") != (s.TLS.KeyFile == "") {
+		v.fault("server.tls", "cert_file and key_file go together; give both or neither")
+	}
+	v.oneOf("server.tls.min_version", s.TLS.MinVersion, []string{"1.2", "1.3"})
+	for i, proxy := range s.TrustedProxies {
+		if _, err := netip.ParsePrefix(proxy); err != nil && proxy != "unix" {
+			v.fault(fmt.Sprintf("server.trusted_proxies[%d]", i), "%q is no network; would be right: 10.0.0.0/8, 192.0.2.7/32 or unix", proxy)
+		}
+	}
+	for i, origin := range s.CORSOrigins {
+		u, err := url.Parse(origin)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.Scheme+"://"+u.Host != origin || strings.Contains(origin, "*") {
+			v.fault(fmt.Sprintf("server.cors_origins[%d]", i), "%q is no origin; would be right: https://ui.example.com, without a path", origin)
+		}
+	}
+}
+
+// address takes host:port and unix:/path.
+func (v *validation) address(path, listen string) {
+	if socket, ok := strings.CutPrefix(listen, "unix:"); ok && socket != "" {
+		return
+	}
+	host, port, err := net.SplitHostPort(listen)
+	n, portErr := strconv.ParseUint(port, 10, 16)
+	if err != nil || portErr != nil || n > 65535 || strings.ContainsAny(host, " /") {
+		v.fault(path, "%q is no address; would be right: 127.0.0.1:5001, :5001 or unix:/run/authserver.sock", listen)
+	}
+}
+
+// publicURL takes what every client can use as a realm: several join the query to it as text, or split the challenge at
+// commas and equals signs (Jib, libvirt-sandbox, Terraform), and Watchtower lower-cases it.
+func (v *validation) publicURL(s string) {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
+		v.fault("server.public_url", "%q is no address of a web server; would be right: https://auth.example.com", redactURL(s))
+	case u.User != nil:
+		v.fault("server.public_url", "holds a user or a password; everybody is shown this address, remove them")
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.ContainsAny(s, "?#,=\"& +%"):
+		v.fault("server.public_url", "%q holds a character that clients trip over; would be right: scheme, host and a plain path", s)
+	case strings.HasSuffix(s, "/"):
+		v.fault("server.public_url", "%q ends with a slash; would be right: %s", s, strings.TrimRight(s, "/"))
+	case strings.ToLower(s) != s:
+		v.fault("server.public_url", "%q has upper-case letters, which some clients lower-case; would be right: %s", s, strings.ToLower(s))
+	}
+}
+
+// redactURL keeps the user part of an address out of messages.
+func redactURL(s string) string {
+	if i := strings.LastIndexByte(s, '@'); i >= 0 {
+		return "…" + s[i:]
+	}
+	return s
+}
+
+func (v *validation) issuer() {
+	i := v.c.Issuer
+	v.claim("issuer.name", i.Name)
+	v.between("issuer.token_lifetime", i.TokenLifetime, MinTokenLifetime, MaxTokenLifetime)
+	v.between("issuer.keys.rotate_every", i.Keys.RotateEvery, minRotateEvery, maxRotateEvery)
+	v.oneOf("issuer.keys.algorithm", i.Keys.Algorithm, Algorithms)
+	if i.DataDir == "" {
+		v.fault("issuer.data_dir", "missing; would be right: data")
+	}
+	if (i.Keys.KeyFile == "") != (i.Keys.CertificateFile == "") {
+		v.fault("issuer.keys", "key_file and certificate_file go together; give both or neither")
+	}
+}
+
+// claim takes what may stand in iss and aud: registries compare it byte by byte.
+func (v *validation) claim(path, s string) {
+	switch {
+	case s == "":
+		v.fault(path, "missing; it must be byte for byte what the registry's configuration says")
+	case len(s) > 255:
+		v.fault(path, "longer than 255 bytes")
+	case strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f || r > 0x7e }):
+		v.fault(path, "%q holds a blank, a control character or a letter beyond ASCII", s)
+	}
+}
+
+func (v *validation) services() {
+	if len(v.c.Services) == 0 {
+		v.fault("services", "missing; would be right: a list with one name for each registry, equal to its auth.token.service")
+	}
+	seen := map[string]int{}
+	for i := range v.c.Services {
+		s, path := &v.c.Services[i], fmt.Sprintf("services[%d]", i)
+		v.claim(path+".name", s.Name)
+		if strings.ContainsAny(s.Name, "&+%#\",=\\") {
+			v.fault(path+".name", "%q holds one of & + %% # , = \" \\, which clients put into a query or split a challenge at", s.Name)
+		}
+		if first, twice := seen[s.Name]; twice && s.Name != "" {
+			v.fault(path+".name", "%q is services[%d] already", s.Name, first)
+		}
+		seen[s.Name] = i
+		if s.Verifier == "" {
+			s.Verifier = "chain"
+		}
+		if s.Issuer == "" {
+			s.Issuer = v.c.Issuer.Name
+		} else {
+			v.claim(path+".issuer", s.Issuer)
+		}
+		if s.TokenLifetime == 0 {
+			s.TokenLifetime = v.c.Issuer.TokenLifetime
+		} else {
+			v.between(path+".token_lifetime", s.TokenLifetime, MinTokenLifetime, MaxTokenLifetime)
+		}
+		source := path + ".algorithm"
+		if s.Algorithm == "" {
+			s.Algorithm, source = v.c.Issuer.Keys.Algorithm, "issuer.keys.algorithm"
+		} else {
+			v.oneOf(source, s.Algorithm, Algorithms)
+		}
+		if v.oneOf(path+".verifier", s.Verifier, Verifiers) && s.Verifier == "chain" && s.Algorithm == "EdDSA" {
+			v.fault(source, "EdDSA does not go with verifier chain (services[%d] %q): registries up to 2.8.3, GitLab's and Notary refuse it, "+
+				"and crash at start on an Ed25519 certificate; would be right: ES256, or verifier: jwks for a registry 3.x", i, s.Name)
+		}
+		if (s.KeyFile == "") != (s.CertificateFile == "") && (s.Verifier != "jwks" || s.KeyFile == "") {
+			v.fault(path, "key_file and certificate_file go together; give both or neither (verifier jwks needs key_file alone)")
+		}
+	}
+}

@@ -1,0 +1,185 @@
+// Package document reads YAML strictly, and says where in a file each fault stands.
+//
+// A document is one mapping; an empty file, a second document, a key given twice, a key without a value, an anchor, an
+// unknown key, a value of another type and a duration without a unit are all faults. All of them are reported, not the first.
+package document
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Fault is one thing that is wrong. As an error it reads "where: key: problem".
+type Fault struct {
+	Where   string // "file:line", or what else the value came from
+	Key     string // as in server.tls.cert_file or rules[3].actions; may be empty
+	Problem string // what is wrong; what would be right
+}
+
+func (f *Fault) Error() string {
+	if f.Key == "" {
+		return f.Where + ": " + f.Problem
+	}
+	return f.Where + ": " + f.Key + ": " + f.Problem
+}
+
+// Document is a parsed file: plain maps, lists and scalars, and the line of every key path.
+type Document struct {
+	File  string
+	Root  map[string]any
+	lines map[string]int
+}
+
+// MaxSize bounds a file, in bytes: room for a hundred thousand policy rules.
+const MaxSize = 64 << 20
+
+// Read parses a file.
+func Read(file string) (*Document, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		var path *os.PathError
+		if errors.As(err, &path) {
+			err = path.Err
+		}
+		return nil, &Fault{Where: file, Problem: "cannot be read: " + err.Error()}
+	}
+	defer func() { _ = f.Close() }()
+	data, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
+	if err != nil {
+		return nil, &Fault{Where: file, Problem: "cannot be read: " + err.Error()}
+	}
+	return Parse(file, data)
+}
+
+// Parse parses data; file only names it in faults.
+func Parse(file string, data []byte) (*Document, error) {
+	if len(data) > MaxSize {
+		return nil, &Fault{Where: file, Problem: fmt.Sprintf("larger than %d bytes", MaxSize)}
+	}
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	var node, second yaml.Node
+	switch err := decoder.Decode(&node); {
+	case errors.Is(err, io.EOF) || err == nil && len(node.Content) == 0:
+		return nil, &Fault{Where: file, Problem: "the file is empty"}
+	case err != nil:
+		return nil, syntaxFault(file, err)
+	}
+	if err := decoder.Decode(&second); err == nil {
+		return nil, &Fault{Where: at(file, second.Line), Problem: "a second YAML document; only one is read, remove the line \"---\""}
+	} else if !errors.Is(err, io.EOF) {
+		return nil, syntaxFault(file, err)
+	}
+	d := &Document{File: file, lines: map[string]int{}}
+	var faults []error
+	root := d.value("", node.Content[0], &faults)
+	if len(faults) > 0 {
+		return nil, errors.Join(faults...)
+	}
+	var ok bool
+	if d.Root, ok = root.(map[string]any); !ok {
+		return nil, &Fault{Where: at(file, node.Content[0].Line), Problem: "the file must be a mapping of keys to values"}
+	}
+	return d, nil
+}
+
+// syntaxFault turns "yaml: line 3: did not …" into a fault at that line.
+func syntaxFault(file string, err error) error {
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	if rest, ok := strings.CutPrefix(text, "line "); ok {
+		if number, problem, ok := strings.Cut(rest, ": "); ok {
+			if line, err := strconv.Atoi(number); err == nil {
+				return &Fault{Where: at(file, line), Problem: "not YAML: " + problem}
+			}
+		}
+	}
+	return &Fault{Where: file, Problem: "not YAML: " + text}
+}
+
+func at(file string, line int) string { return file + ":" + strconv.Itoa(line) }
+
+// value turns a node into plain Go values and notes its line.
+func (d *Document) value(path string, n *yaml.Node, faults *[]error) any {
+	d.lines[path] = n.Line
+	fault := func(n *yaml.Node, key, problem string) {
+		*faults = append(*faults, &Fault{Where: at(d.File, n.Line), Key: key, Problem: problem})
+	}
+	if n.Anchor != "" || n.Kind == yaml.AliasNode {
+		fault(n, path, "anchors and aliases are not read; write the value out")
+		return nil
+	}
+	switch n.Kind {
+	case yaml.MappingNode:
+		m := make(map[string]any, len(n.Content)/2)
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			key, val := n.Content[i], n.Content[i+1]
+			name := key.Value
+			child := Join(path, name)
+			if key.Kind != yaml.ScalarNode || key.Tag == "!!merge" {
+				fault(key, path, "a key must be a plain word")
+				continue
+			}
+			if _, twice := m[name]; twice {
+				fault(key, child, fmt.Sprintf("given twice, first on line %d; remove one", d.lines[child]))
+				continue
+			}
+			m[name] = d.value(child, val, faults)
+			d.lines[child] = key.Line
+		}
+		return m
+	case yaml.SequenceNode:
+		list := make([]any, len(n.Content))
+		for i, item := range n.Content {
+			list[i] = d.value(fmt.Sprintf("%s[%d]", path, i), item, faults)
+		}
+		return list
+	}
+	var v any
+	switch err := n.Decode(&v); {
+	case n.Tag == "!!timestamp": // a date is text to us
+		return n.Value
+	case err != nil:
+		fault(n, path, "not a value: "+strings.TrimPrefix(err.Error(), "yaml: "))
+	case v == nil:
+		fault(n, path, "has no value; give one or remove the key")
+	}
+	return v
+}
+
+// Join appends a key to a path.
+func Join(path, key string) string {
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
+
+// Where is "file:line" of a key path, or of the nearest key above it that is in the file.
+func (d *Document) Where(path string) string {
+	for {
+		if line, ok := d.lines[path]; ok {
+			return at(d.File, line)
+		}
+		cut := strings.LastIndexAny(path, ".[")
+		if cut < 0 {
+			return d.File
+		}
+		path = path[:cut]
+	}
+}
+
+// Fault returns a fault at a key path.
+func (d *Document) Fault(path, format string, args ...any) *Fault {
+	return &Fault{Where: d.Where(path), Key: path, Problem: fmt.Sprintf(format, args...)}
+}
+
+// Decode fills a pointer to a struct with `yaml` tags from the whole document.
+func (d *Document) Decode(into any) error {
+	return Decode("", d.Root, into, d.Where)
+}

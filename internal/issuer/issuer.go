@@ -1,0 +1,247 @@
+// Package issuer mints: authenticate, decide, record, sign, in one function. It also keeps the signing keys, their
+// certificates and the JWKS.
+//
+// It knows no HTTP and no policy language. Whoever decides and whoever authenticates is handed in.
+package issuer
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"time"
+
+	"authserver/internal/audit"
+	"authserver/internal/scope"
+	"authserver/internal/users"
+)
+
+// Authenticator says who presents credentials. Its errors are users.ErrRefused, or mean that it cannot say.
+type Authenticator interface {
+	Authenticate(ctx context.Context, c users.Credentials) (users.Principal, error)
+}
+
+// Decider says what a principal may do of what is asked. The issuer intersects its answer with what was asked.
+type Decider interface {
+	Decide(who users.Principal, from netip.Addr, service string, asked scope.Set) (scope.Set, []scope.Verdict)
+}
+
+// Recorder keeps the record of decisions. When it fails there is no token.
+type Recorder interface {
+	Record(audit.Event) error
+}
+
+// Grants: how a request was made. They label logs and metrics.
+const (
+	GrantAnonymous = "anonymous"
+	GrantBasic     = "basic"    // GET with Basic authentication (Distribution's token.md)
+	GrantPassword  = "password" // POST, RFC 6749 §4.3
+	GrantRefresh   = "refresh_token"
+	GrantUnknown   = "unknown"
+)
+
+// Request asks for one token.
+type Request struct {
+	ID      string // of the HTTP request
+	Grant   string
+	Service string // "" = the first service
+	// Credentials nil means that none were sent: the anonymous principal. BadCredentials says why what was sent cannot
+	// be credentials; then the answer is a refusal, never anonymous.
+	Credentials    *users.Credentials
+	BadCredentials string
+	Account        string // whom the client says it is; must be who it is when not empty
+	Asked          scope.Set
+	Dropped        int // scopes that could not be read
+	Client         netip.Addr
+}
+
+// Result is what became of a request. Without a token it still says what is known of the request.
+type Result struct {
+	Token     string
+	ID        string // jti
+	ExpiresIn time.Duration
+	Granted   scope.Set
+	Verdicts  []scope.Verdict
+	Service   string // "" when it is not one of ours
+	Outcome   string // one of audit's
+}
+
+// Errors of Issue beside users.ErrRefused. Anything else is our own fault.
+var (
+	ErrUnknownService = errors.New("unknown service")
+	ErrAccount        = fmt.Errorf("%w: account is not who the credentials are", users.ErrRefused)
+	ErrBadCredentials = fmt.Errorf("%w: not credentials", users.ErrRefused)
+	ErrUnavailable    = errors.New("cannot say")
+)
+
+// Config is what an Issuer is made of. All fields but Now and Random must be set.
+type Config struct {
+	Services []Service // the first is meant when a request names none
+	Keyring  *Keyring
+	Users    Authenticator
+	Policy   Decider
+	Audit    Recorder
+	Now      func() time.Time // nil = time.Now
+	Random   io.Reader        // nil = crypto/rand
+}
+
+// Issuer is immutable and safe for concurrent use; a reload makes a new one.
+type Issuer struct {
+	services map[string]Service
+	order    []string
+	ring     *Keyring
+	users    Authenticator
+	policy   Decider
+	audit    Recorder
+	now      func() time.Time
+	random   io.Reader
+}
+
+// New returns an issuer whose tokens its services' registries accept: one of each was minted and verified.
+func New(c Config) (*Issuer, error) {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Random == nil {
+		c.Random = rand.Reader
+	}
+	i := &Issuer{services: map[string]Service{}, ring: c.Keyring, users: c.Users, policy: c.Policy, audit: c.Audit, now: c.Now, random: c.Random}
+	for _, s := range c.Services {
+		i.services[s.Name] = s
+		i.order = append(i.order, s.Name)
+	}
+	if len(i.order) == 0 {
+		return nil, errors.New("an issuer needs a service")
+	}
+	if err := i.selfCheck(); err != nil {
+		return nil, err
+	}
+	return i, nil
+}
+
+// Keyring returns the keys that tokens are signed with.
+func (i *Issuer) Keyring() *Keyring { return i.ring }
+
+// Issue is the one way to a token. It authenticates, decides, intersects with what was asked, records, and signs, in
+// this order; whatever goes wrong on the way, there is no token, and the record says so.
+func (i *Issuer) Issue(ctx context.Context, r Request) (Result, error) {
+	now := i.now()
+	event := audit.Event{
+		Time: now, Event: "token", RequestID: r.ID, Grant: r.Grant, Service: r.Service,
+		Asked: r.Asked.String(), Dropped: r.Dropped,
+	}
+	if r.Client.IsValid() {
+		event.Client = r.Client.String()
+	}
+	if r.Credentials != nil {
+		event.Principal = r.Credentials.Username
+	}
+	var result Result
+	fail := func(outcome string, err error) (Result, error) {
+		result.Outcome, event.Outcome, event.Reason = outcome, outcome, err.Error()
+		// The answer is no already; a record that fails cannot make it more so.
+		return result, errors.Join(err, i.audit.Record(event))
+	}
+
+	service, err := i.service(r.Service)
+	if err != nil {
+		return fail(audit.Invalid, err)
+	}
+	result.Service, event.Service = service.Name, service.Name
+
+	who, err := i.authenticate(ctx, r)
+	switch {
+	case errors.Is(err, users.ErrRefused):
+		return fail(audit.Refused, err)
+	case err != nil:
+		return fail(audit.Unavailable, fmt.Errorf("%w: %w", ErrUnavailable, err))
+	}
+	event.Principal, event.Kind, event.Backend = who.Name, string(who.Kind), who.Backend
+
+	granted, verdicts := i.policy.Decide(who, r.Client, service.Name, r.Asked)
+	// Whatever the policy answered, nobody gets what they did not ask for.
+	granted = r.Asked.Intersect(granted)
+	result.Granted, result.Verdicts = granted, verdicts
+
+	key := i.ring.For(service.Name)
+	token, jti, err := mint(service, key, who.Name, granted, now, i.random)
+	if err != nil {
+		return fail(audit.Failed, err)
+	}
+	result.Outcome = outcome(r.Asked, granted)
+	event.Outcome, event.Granted, event.TokenID, event.KeyID = result.Outcome, granted.String(), jti, key.ID
+	event.AllowedBy, event.DeniedBy = rules(verdicts)
+	// A token that nobody knows of is not handed out.
+	if err := i.audit.Record(event); err != nil {
+		result.Outcome = audit.Failed
+		return result, err
+	}
+	result.Token, result.ID, result.ExpiresIn = token, jti, service.Lifetime
+	return result, nil
+}
+
+// service returns the audience; only those listed can be named. A registry whose verifier ignores aud (zot) would
+// otherwise take a token that was asked for a registry of the asker's own.
+func (i *Issuer) service(name string) (Service, error) {
+	if name == "" {
+		name = i.order[0]
+	}
+	s, ok := i.services[name]
+	if !ok {
+		return Service{}, ErrUnknownService
+	}
+	return s, nil
+}
+
+// authenticate tells who asks. Only a request without any trace of credentials is anonymous.
+func (i *Issuer) authenticate(ctx context.Context, r Request) (users.Principal, error) {
+	if r.BadCredentials != "" {
+		return users.Principal{}, fmt.Errorf("%w: %s", ErrBadCredentials, r.BadCredentials)
+	}
+	who := users.Anonymous()
+	if r.Credentials != nil {
+		var err error
+		if who, err = i.users.Authenticate(ctx, *r.Credentials); err != nil {
+			return users.Principal{}, err
+		}
+		if who.Name == "" || who.Kind == users.KindAnonymous { // a backend's mistake must not make one of ours
+			return users.Principal{}, users.ErrRefused
+		}
+	}
+	if r.Account != "" {
+		if account, err := users.ParseName(r.Account); err != nil || account != who.Name {
+			return users.Principal{}, ErrAccount
+		}
+	}
+	return who, nil
+}
+
+// outcome compares what was asked with what was granted.
+func outcome(asked, granted scope.Set) string {
+	switch {
+	case asked.Within(granted):
+		return audit.Granted
+	case len(granted) == 0:
+		return audit.Denied
+	}
+	return audit.Partial
+}
+
+// rules lists the names of the rules that decided, each once.
+func rules(verdicts []scope.Verdict) (allowed, denied []string) {
+	add := func(list, names []string) []string {
+		for _, n := range names {
+			if !slices.Contains(list, n) {
+				list = append(list, n)
+			}
+		}
+		return list
+	}
+	for _, v := range verdicts {
+		allowed, denied = add(allowed, v.AllowedBy), add(denied, v.DeniedBy)
+	}
+	return allowed, denied
+}

@@ -1,0 +1,85 @@
+package issuer
+
+import (
+	"crypto"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"authserver/internal/scope"
+)
+
+// verify checks a token the way the service's registry does: it finds the key as that kind of verifier finds it, from
+// what the registry was given and never from the token alone, and then looks at signature, iss, aud and times without
+// leeway. A start or a reload whose own tokens do not pass is refused.
+func verify(s Service, ring *Keyring, token string, now time.Time) error {
+	key := ring.For(s.Name)
+	parsed, err := jose.ParseSigned(token, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(s.Algorithm)})
+	if err != nil {
+		return fmt.Errorf("reading it: %w", err)
+	}
+	header := parsed.Signatures[0].Protected
+	if header.KeyID != key.ID {
+		return fmt.Errorf("its kid is %q, the key's is %q", header.KeyID, key.ID)
+	}
+	var public crypto.PublicKey
+	switch s.Verifier {
+	case VerifierChain:
+		// distribution registry/auth/token/token.go, verifyCertificateChain
+		roots := x509.NewCertPool()
+		roots.AddCert(key.Anchor)
+		chains, err := header.Certificates(x509.VerifyOptions{Roots: roots, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+		if err != nil {
+			return fmt.Errorf("its certificates: %w", err)
+		}
+		public = chains[0][0].PublicKey
+	case VerifierPinned:
+		public = key.Anchor.PublicKey
+	case VerifierJWKS:
+		if _, hasX5C := header.ExtraHeaders["x5c"]; hasX5C || len(key.Chain) > 0 {
+			return errors.New("it carries certificates, which a registry with a JWKS alone refuses")
+		}
+		public = key.Public()
+	default:
+		return fmt.Errorf("verifier %q is not known", s.Verifier)
+	}
+	payload, err := parsed.Verify(public)
+	if err != nil {
+		return fmt.Errorf("its signature: %w", err)
+	}
+	var c claims
+	if err := json.Unmarshal(payload, &c); err != nil {
+		return fmt.Errorf("its claims: %w", err)
+	}
+	switch at := now.Unix(); {
+	case c.Issuer != s.Issuer || c.Audience != s.Name:
+		return fmt.Errorf("it is from %q for %q", c.Issuer, c.Audience)
+	case at < c.NotBefore || at < c.IssuedAt || at >= c.Expiry:
+		return errors.New("it is not valid now")
+	case c.Access == nil:
+		return errors.New("it has no access list")
+	}
+	return nil
+}
+
+// selfCheck mints a token for every service and verifies it.
+func (i *Issuer) selfCheck() error {
+	var faults []error
+	asked := scope.Canonical(scope.Access{Type: scope.Repository, Name: "self/check", Actions: []string{"pull"}})
+	for _, name := range i.order {
+		s := i.services[name]
+		now := i.now()
+		token, _, err := mint(s, i.ring.For(name), "", asked, now, i.random)
+		if err == nil {
+			err = verify(s, i.ring, token, now)
+		}
+		if err != nil {
+			faults = append(faults, fmt.Errorf("a token for service %q would be refused by its registry: %w", name, err))
+		}
+	}
+	return errors.Join(faults...)
+}

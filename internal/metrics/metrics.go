@@ -1,0 +1,135 @@
+// Package metrics names everything that is measured. One Metrics is made for the process and outlives reloads; every
+// label takes its values from a fixed list or from the configuration, never from a client.
+package metrics
+
+import (
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"authserver/internal/scope"
+)
+
+const namespace = "authserver"
+
+// Metrics are all collectors, on a registry of their own.
+type Metrics struct {
+	registry        *prometheus.Registry
+	requests        *prometheus.CounterVec
+	duration        *prometheus.HistogramVec
+	access          *prometheus.CounterVec
+	dropped         prometheus.Counter
+	authentications *prometheus.CounterVec
+	checksInFlight  prometheus.Gauge
+	checkDuration   prometheus.Histogram
+	reloadSuccess   prometheus.Gauge
+	reloadTime      prometheus.Gauge
+	keyExpiry       *prometheus.GaugeVec
+}
+
+// New returns metrics with the build's version in build_info.
+func New(version, revision, goVersion string) *Metrics {
+	buckets := []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help})
+	}
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		requests: counter("token_requests_total", "Token requests answered.", "grant", "service", "outcome"),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: namespace, Name: "token_request_duration_seconds",
+			Help: "Time from the request's header to the answer.", Buckets: buckets}, []string{"grant", "outcome"}),
+		access:          counter("access_total", "Decisions on one action of one resource.", "type", "action", "decision"),
+		dropped:         prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "scopes_dropped_total", Help: "Scopes that could not be read and granted nothing."}),
+		authentications: counter("authentications_total", "Answers of identity backends.", "backend", "outcome"),
+		checksInFlight:  gauge("password_checks_in_flight", "Passwords being hashed now."),
+		checkDuration: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: namespace, Name: "password_check_duration_seconds",
+			Help: "Time to hash one password.", Buckets: buckets}),
+		reloadSuccess: gauge("config_reload_success", "1 if the newest configuration is in use, 0 if it was refused."),
+		reloadTime:    gauge("config_reload_success_timestamp_seconds", "When the configuration in use was loaded."),
+		keyExpiry: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: "signing_key_expiry_timestamp_seconds",
+			Help: "When the certificate of a signing key ends."}, []string{"kid"}),
+	}
+	build := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "build_info", Help: "1, labelled with the build.",
+		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "goversion": goVersion}})
+	build.Set(1)
+	m.registry.MustRegister(m.requests, m.duration, m.access, m.dropped, m.authentications, m.checksInFlight, m.checkDuration,
+		m.reloadSuccess, m.reloadTime, m.keyExpiry, build,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// Handler serves the metrics.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}
+
+// TokenRequest counts an answered request. grant, service and outcome must come from fixed lists; a service that is not
+// configured is "".
+func (m *Metrics) TokenRequest(grant, service, outcome string, took time.Duration) {
+	if service == "" {
+		service = "unknown"
+	}
+	m.requests.WithLabelValues(grant, service, outcome).Inc()
+	m.duration.WithLabelValues(grant, outcome).Observe(took.Seconds())
+}
+
+// Access counts the decisions of a request. Types and actions beyond a registry's own are counted together: clients
+// choose them.
+func (m *Metrics) Access(verdicts []scope.Verdict) {
+	bounded := func(value string, known ...string) string {
+		if slices.Contains(known, value) {
+			return value
+		}
+		return "other"
+	}
+	for _, v := range verdicts {
+		decision := "denied"
+		if v.Granted {
+			decision = "granted"
+		}
+		m.access.WithLabelValues(bounded(v.Type, scope.Repository, "registry"), bounded(v.Action, "pull", "push", "delete", scope.All), decision).Inc()
+	}
+}
+
+// ScopesDropped counts scopes that could not be read.
+func (m *Metrics) ScopesDropped(n int) { m.dropped.Add(float64(n)) }
+
+// Authentication counts one backend's answer.
+func (m *Metrics) Authentication(backend, outcome string) {
+	m.authentications.WithLabelValues(backend, outcome).Inc()
+}
+
+// PasswordCheck is called when a hash starts; what it returns when it ends.
+func (m *Metrics) PasswordCheck() (done func()) {
+	start := time.Now()
+	m.checksInFlight.Inc()
+	return func() {
+		m.checksInFlight.Dec()
+		m.checkDuration.Observe(time.Since(start).Seconds())
+	}
+}
+
+// Reloaded notes whether a configuration came into use.
+func (m *Metrics) Reloaded(ok bool) {
+	if !ok {
+		m.reloadSuccess.Set(0)
+		return
+	}
+	m.reloadSuccess.Set(1)
+	m.reloadTime.SetToCurrentTime()
+}
+
+// SigningKeys replaces the expiry of every signing key, by kid.
+func (m *Metrics) SigningKeys(expiry map[string]time.Time) {
+	m.keyExpiry.Reset()
+	for kid, end := range expiry {
+		m.keyExpiry.WithLabelValues(kid).Set(float64(end.Unix()))
+	}
+}

@@ -1,0 +1,87 @@
+package server
+
+import (
+	"errors"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// errForwarded is told to the client and concerns the operator: see clientAddr.
+var errForwarded = errors.New("X-Forwarded-For and Forwarded name different clients; the proxy must remove the one it does not write")
+
+// clientAddr is the address that policies with networks and the audit log see. Headers are believed only from trusted
+// proxies, and are walked from the right: each trusted hop vouches for the one before it, and the first that is not
+// ours is the client, whatever a client wrote further left. The zero Addr means that the address is not known.
+//
+// A proxy that writes one of the two headers usually passes the other on as the client sent it. We cannot tell which
+// one it writes, so when both are there they must agree.
+func (s *server) clientAddr(r *http.Request) (netip.Addr, error) {
+	peer := parseAddr(r.RemoteAddr)
+	if !s.trusted(peer) && (peer.IsValid() || !s.TrustUnix) {
+		return peer, nil
+	}
+	var xff, forwarded []string
+	for _, value := range r.Header.Values("X-Forwarded-For") {
+		xff = append(xff, strings.Split(value, ",")...)
+	}
+	for _, value := range r.Header.Values("Forwarded") {
+		for element := range strings.SplitSeq(value, ",") {
+			forwarded = append(forwarded, forwardedFor(element))
+		}
+	}
+	switch {
+	case xff == nil && forwarded == nil:
+		return peer, nil
+	case xff == nil:
+		return s.walk(forwarded), nil
+	case forwarded == nil:
+		return s.walk(xff), nil
+	}
+	if s.walk(xff) != s.walk(forwarded) {
+		return netip.Addr{}, errForwarded
+	}
+	return s.walk(xff), nil
+}
+
+// walk returns the rightmost hop that is not a trusted proxy, or the leftmost when all are. A hop that is no address
+// ("unknown", RFC 7239 §6.2) ends the walk: the client is not known.
+func (s *server) walk(hops []string) netip.Addr {
+	var addr netip.Addr
+	for _, hop := range slices.Backward(hops) {
+		addr = parseAddr(strings.TrimSpace(hop))
+		if !s.trusted(addr) {
+			break
+		}
+	}
+	return addr
+}
+
+func (s *server) trusted(addr netip.Addr) bool {
+	return addr.IsValid() && slices.ContainsFunc(s.TrustedProxies, func(n netip.Prefix) bool { return n.Contains(addr) })
+}
+
+// forwardedFor is the `for` of one element of a Forwarded header (RFC 7239 §4), "" without one.
+func forwardedFor(element string) string {
+	for pair := range strings.SplitSeq(element, ";") {
+		if name, value, ok := strings.Cut(strings.TrimSpace(pair), "="); ok && strings.EqualFold(name, "for") {
+			return strings.Trim(value, `"`)
+		}
+	}
+	return ""
+}
+
+// parseAddr reads an address with or without a port, and returns the zero Addr for anything else.
+func parseAddr(s string) netip.Addr {
+	if host, _, err := net.SplitHostPort(s); err == nil {
+		s = host
+	}
+	s = strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")
+	addr, err := netip.ParseAddr(s)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return addr.Unmap().WithZone("")
+}

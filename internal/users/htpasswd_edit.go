@@ -1,0 +1,128 @@
+package users
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"authserver/internal/durable"
+)
+
+// Errors of editing a users file.
+var (
+	ErrExists  = errors.New("the user exists already")
+	ErrMissing = errors.New("there is no such user")
+)
+
+// HTPasswdFile edits a users file. Each edit holds a lock on its folder, keeps the other lines (comments too) as
+// they are, and replaces the file as a whole: a reader sees the old or the new one, never half.
+type HTPasswdFile struct {
+	Path string
+	Cost int // of new hashes
+}
+
+// Names returns the users in the order of the file.
+func (f HTPasswdFile) Names() ([]string, error) {
+	entries, _, err := f.read()
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.name
+	}
+	return names, nil
+}
+
+// Add appends a user; ErrExists when the name is taken. A missing file is made.
+func (f HTPasswdFile) Add(name, password string) error {
+	return f.edit(name, password, func(lines []string, at int, entry string) ([]string, error) {
+		if at >= 0 {
+			return nil, fmt.Errorf("user %q in %s: %w; \"user passwd\" changes a password", name, f.Path, ErrExists)
+		}
+		return append(lines, entry), nil
+	})
+}
+
+// SetPassword replaces a user's hash; ErrMissing when there is no such user.
+func (f HTPasswdFile) SetPassword(name, password string) error {
+	return f.edit(name, password, func(lines []string, at int, entry string) ([]string, error) {
+		if at < 0 {
+			return nil, fmt.Errorf("user %q in %s: %w", name, f.Path, ErrMissing)
+		}
+		lines[at] = entry
+		return lines, nil
+	})
+}
+
+// Remove deletes a user; ErrMissing when there is no such user.
+func (f HTPasswdFile) Remove(name string) error {
+	return f.edit(name, "", func(lines []string, at int, _ string) ([]string, error) {
+		if at < 0 {
+			return nil, fmt.Errorf("user %q in %s: %w", name, f.Path, ErrMissing)
+		}
+		return slices.Delete(lines, at, at+1), nil
+	})
+}
+
+// edit applies change to the file's lines; at is the index of name's line or -1, entry its new line when there is a password.
+func (f HTPasswdFile) edit(name, password string, change func(lines []string, at int, entry string) ([]string, error)) error {
+	name, err := ParseName(name)
+	if err != nil {
+		return err
+	}
+	if strings.HasPrefix(name, "#") {
+		return errors.New("a user name in an htpasswd file cannot begin with #: the line would be a comment")
+	}
+	var entry string
+	if password != "" { // hash before the lock: it is slow
+		hash, err := HashPassword(password, f.Cost)
+		if err != nil {
+			return err
+		}
+		entry = name + ":" + hash
+	}
+	unlock, err := durable.Lock(filepath.Dir(f.Path))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	entries, lines, err := f.read()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	at := -1
+	for _, e := range entries {
+		if e.name == name {
+			at = e.line - 1
+		}
+	}
+	if lines, err = change(lines, at, entry); err != nil {
+		return err
+	}
+	text := strings.Join(lines, "\n")
+	if text != "" {
+		text += "\n"
+	}
+	return durable.WriteFile(f.Path, []byte(text), 0o600)
+}
+
+func (f HTPasswdFile) read() ([]htpasswdEntry, []string, error) {
+	data, err := os.ReadFile(f.Path)
+	if err != nil {
+		return nil, nil, err
+	}
+	entries, err := parseHTPasswd(f.Path, data)
+	if err != nil {
+		return nil, nil, err
+	}
+	text := strings.TrimRight(string(data), "\n")
+	if text == "" {
+		return entries, nil, nil
+	}
+	return entries, strings.Split(text, "\n"), nil
+}
