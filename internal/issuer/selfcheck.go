@@ -18,7 +18,7 @@ import (
 // leeway. A start or a reload whose own tokens do not pass is refused.
 func verify(s Service, ring *Keyring, token string, now time.Time) error {
 	key := ring.For(s.Name)
-	parsed, err := jose.ParseSigned(token, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(s.Algorithm)})
+	parsed, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(s.Algorithm)})
 	if err != nil {
 		return fmt.Errorf("reading it: %w", err)
 	}
