@@ -31,7 +31,6 @@ func (h *hand) aclCommand() *cobra.Command {
 	f.StringVar(&q.ip, "ip", "", "address of the client")
 	f.StringVar(&q.service, "service", "", "service (default: the first one)")
 	f.StringArrayVar(&q.scopes, "scope", nil, "what is asked, as in repository:team/app:pull,push (may be repeated)")
-	_ = explain.MarkFlagRequired("scope")
 	return group("acl", "Ask the policy", explain)
 }
 
@@ -42,6 +41,9 @@ type question struct {
 }
 
 func (h *hand) aclExplain(q question) error {
+	if len(q.scopes) == 0 {
+		return misuse{errors.New("--scope is missing; would be right: --scope repository:team/app:pull")}
+	}
 	who := users.Anonymous()
 	if q.as != "" {
 		name, err := users.ParseName(q.as)

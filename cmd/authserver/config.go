@@ -40,7 +40,7 @@ func (h *hand) configCheck() error {
 	}
 	if c.Server.TLS.Enabled() {
 		if _, err := server.LoadCertificate(c.Server.TLS.CertFile, c.Server.TLS.KeyFile, l.log); err != nil {
-			return c.Fault("server.tls", err)
+			return c.Fault("server.tls.cert_file", err)
 		}
 	}
 	for _, warning := range g.ring.Warnings {

@@ -99,7 +99,7 @@ func (h *hand) init(s start) error {
 		}
 	}
 	// From here on the files are read back as serve reads them, so that what was given is checked once, in one place.
-	c, err := config.Load(path("authserver.yaml"), nil, nil)
+	c, err := config.Load(path("authserver.yaml"), nil, h.sets)
 	if err != nil {
 		return s.undo(err, path("authserver.yaml"), path("policy.yaml"))
 	}

@@ -115,7 +115,7 @@ func (s *service) run(ctx context.Context, public, ops net.Listener) error {
 	if c.Server.TLS.Enabled() {
 		certificate, err := server.LoadCertificate(c.Server.TLS.CertFile, c.Server.TLS.KeyFile, log)
 		if err != nil {
-			return c.Fault("server.tls", err)
+			return c.Fault("server.tls.cert_file", err)
 		}
 		publicServer.TLSConfig = certificate.Config(c.Server.TLS.MinVersion)
 	}
