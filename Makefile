@@ -21,7 +21,7 @@ run: build ## start authserver and a real registry on localhost, and say what to
 	@bash e2e/local.sh -registry-port $(PORT) -auth-port $(AUTH_PORT) -ops-port $(OPS_PORT) -dir $(DIR)
 
 test: lint ## vet, static analysis, and all unit tests with the race detector
-	CGO_ENABLED=1 $(GO) test -race -count=1 ./...
+	GO=$(GO) bash .ci/unit
 
 e2e: ## real registries and real clients against the built program
 	bash e2e/run.sh

@@ -272,7 +272,9 @@ func FuzzParse(f *testing.F) {
 		if err != nil || len(dropped) > 0 || again.String() != got.String() {
 			t.Fatalf("%q: %q, read back %q (%v, dropped %q)", text, got, again, err, dropped)
 		}
-		if !got.Within(got) || got.Intersect(got).String() == "" && strings.Contains(got.String(), ":pull") {
+		// A set shares with itself everything but the resources of which it asks nothing.
+		asking := slices.DeleteFunc(slices.Clone(got), func(a scope.Access) bool { return len(a.Actions) == 0 })
+		if !got.Within(got) || got.Intersect(got).String() != asking.String() {
 			t.Fatalf("%q: %q is not itself", text, got)
 		}
 	})
