@@ -40,7 +40,7 @@ rules:
 
 // face is a server made of real parts, with what it wrote.
 type face struct {
-	t       *testing.T
+	t       testing.TB
 	handler http.Handler
 	log     *buffer
 	audit   *buffer
@@ -67,7 +67,7 @@ func (b *buffer) String() string {
 }
 
 // newFace makes a server for the users alice (password "secret:1") and admin, and the services registry.local and other.
-func newFace(t *testing.T, change ...func(*server.Config)) *face {
+func newFace(t testing.TB, change ...func(*server.Config)) *face {
 	t.Helper()
 	dir := t.TempDir()
 	var file strings.Builder

@@ -1,0 +1,41 @@
+package acl_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"authserver/internal/acl"
+)
+
+// Every policy in the documentation, and every one that we ship, is a policy.
+func TestDocumentedPoliciesLoad(t *testing.T) {
+	page, err := os.ReadFile("../../docs/policy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, block := range strings.Split(string(page), "```yaml\n")[1:] {
+		text, _, _ := strings.Cut(block, "```")
+		if !strings.Contains(text, "rules:") {
+			continue
+		}
+		found++
+		if _, err := acl.Parse("docs/policy.md", []byte(text)); err != nil {
+			t.Error(err)
+		}
+	}
+	if found < 2 {
+		t.Errorf("%d policies found on the page", found)
+	}
+	shipped, err := filepath.Glob("../../deploy/*/policy.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range shipped {
+		if _, err := acl.Load([]string{file}); err != nil {
+			t.Error(err)
+		}
+	}
+}
