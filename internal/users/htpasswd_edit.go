@@ -88,7 +88,7 @@ func (f HTPasswdFile) edit(name, password string, change func(lines []string, at
 	}
 	unlock, err := durable.Lock(filepath.Dir(f.Path))
 	if err != nil {
-		return err
+		return fmt.Errorf("users file %s: its folder cannot be used: %w; make it first", f.Path, cause(err))
 	}
 	defer unlock()
 	entries, lines, err := f.read()

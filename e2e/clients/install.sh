@@ -1,0 +1,81 @@
+#!/bin/sh
+# Installs every real client that the flows use. Quick when all is there already.
+# Debian's own packages come through apt, the others are built from pinned
+# module versions into e2e/.cache/bin. Whatever cannot be installed is an error.
+set -eu
+
+crane_version=v0.22.1
+regctl_version=v0.11.7
+oras_version=v1.2.3
+
+cd "$(dirname "$0")/.."
+bin=$PWD/.cache/bin
+mkdir -p "$bin"
+
+# PATH of a plain user may lack the directories where dockerd and iptables live.
+PATH=$PATH:/usr/sbin:/sbin
+
+missing() { ! command -v "$1" >/dev/null 2>&1; }
+
+# --- apt -----------------------------------------------------------------
+packages=
+missing skopeo && packages="$packages skopeo"
+missing podman && packages="$packages podman"
+missing crun && missing runc && packages="$packages crun"
+{ missing containerd || missing ctr; } && packages="$packages containerd"
+{ missing dockerd || missing docker; } && packages="$packages docker.io"
+missing iptables && packages="$packages iptables"
+
+if [ -n "$packages" ]; then
+	if [ "$(id -u)" != 0 ]; then
+		echo "install.sh: missing:$packages; run as root, or install them first" >&2
+		exit 1
+	fi
+	# The packages bring services (dockerd, containerd); the tests start their
+	# own, so the package manager is told to start none.
+	policy=/usr/sbin/policy-rc.d
+	if [ ! -e "$policy" ]; then
+		printf '#!/bin/sh\nexit 101\n' >"$policy"
+		chmod 755 "$policy"
+		trap 'rm -f "$policy"' EXIT
+	fi
+	export DEBIAN_FRONTEND=noninteractive
+	apt-get -qq update </dev/null
+	# shellcheck disable=SC2086 # the list is meant to be split
+	apt-get -qq install -y --no-install-recommends $packages </dev/null >/dev/null
+fi
+
+# --- Go ------------------------------------------------------------------
+export CGO_ENABLED=0
+
+# have NAME VERSION: is that very version in the cache?
+have() { [ -x "$bin/$1" ] && [ "$(cat "$bin/$1.version" 2>/dev/null)" = "$2" ]; }
+
+if ! have crane $crane_version; then
+	GOBIN=$bin go install github.com/google/go-containerregistry/cmd/crane@$crane_version
+	echo $crane_version >"$bin/crane.version"
+fi
+if ! have regctl $regctl_version; then
+	GOBIN=$bin go install github.com/regclient/regclient/cmd/regctl@$regctl_version
+	echo $regctl_version >"$bin/regctl.version"
+fi
+if ! have oras $oras_version; then
+	# oras.land/oras cannot be had by "go install" from every proxy (it asks for
+	# the list of versions); downloading the one version and building it works.
+	src=$(cd / && go mod download -json oras.land/oras@$oras_version | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
+	tmp=$(mktemp -d)
+	cp -R "$src/." "$tmp"
+	chmod -R u+w "$tmp"
+	(cd "$tmp" && go build -o "$bin/oras" ./cmd/oras)
+	rm -rf "$tmp"
+	echo $oras_version >"$bin/oras.version"
+fi
+
+# --- all there? ----------------------------------------------------------
+PATH=$bin:$PATH
+for client in docker dockerd podman skopeo containerd ctr crane regctl oras; do
+	if missing "$client"; then
+		echo "install.sh: $client is still missing" >&2
+		exit 1
+	fi
+done

@@ -1,0 +1,177 @@
+package harness
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// Options say what an authserver is to be like. The zero value is what
+// "authserver init" makes.
+type Options struct {
+	Service string            // the one service of init; "registry.test" when empty
+	Policy  string            // replaces init's policy.yaml
+	Users   map[string]string // name to password, besides admin
+	// Config, when set, replaces init's authserver.yaml. It holds everything
+	// but the server section.
+	Config string
+}
+
+// Authserver is a running authserver.
+type Authserver struct {
+	*Process
+	Dir      string // authserver.yaml, policy.yaml, users.htpasswd, data
+	URL      string // http://localhost:PORT
+	Service  string
+	Issuer   string
+	Root     string // path of the root certificate
+	Password string // of admin
+	binary   string
+}
+
+// StartAuthserver runs "authserver init", applies o, and serves.
+func StartAuthserver(t testing.TB, o Options) *Authserver {
+	t.Helper()
+	if o.Service == "" {
+		o.Service = "registry.test"
+	}
+	a := &Authserver{
+		Dir:     filepath.Join(t.TempDir(), "auth"),
+		Service: o.Service,
+		binary:  Program(t, "authserver"),
+	}
+	port := FreePort(t)
+	listen := fmt.Sprintf("127.0.0.1:%d", port)
+	ops := fmt.Sprintf("127.0.0.1:%d", FreePort(t))
+	a.URL = fmt.Sprintf("http://localhost:%d", port)
+
+	out := a.run(t, "", "init", a.Dir, "--service", o.Service, "--public-url", a.URL,
+		"--listen", listen, "--ops-listen", ops, "-o", "json")
+	var made struct {
+		Admin    string `json:"admin"`
+		Password string `json:"password"`
+		Root     string `json:"root_certificate"`
+		Issuer   string `json:"issuer"`
+	}
+	if err := json.Unmarshal([]byte(out), &made); err != nil {
+		t.Fatalf("authserver init -o json: %v\n%s", err, out)
+	}
+	a.Password, a.Root, a.Issuer = made.Password, made.Root, made.Issuer
+
+	if o.Config != "" {
+		write(t, a.config(), "server:\n  listen: %q\n  public_url: %q\n  ops_listen: %q\n%s", listen, a.URL, ops, o.Config)
+	}
+	if o.Policy != "" {
+		write(t, filepath.Join(a.Dir, "policy.yaml"), "%s", o.Policy)
+	}
+	for name, password := range o.Users {
+		a.AddUser(t, name, password)
+	}
+
+	a.Process = Start(t, nil, a.binary, "serve", "--config", a.config())
+	a.Await(t, func() error { return expect("http://"+ops+"/readyz", http.StatusOK) })
+	return a
+}
+
+func (a *Authserver) config() string { return filepath.Join(a.Dir, "authserver.yaml") }
+
+// run runs an authserver command that has to succeed and returns its standard output.
+func (a *Authserver) run(t testing.TB, stdin string, args ...string) string {
+	t.Helper()
+	out, err := output(a.binary, stdin, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// AddUser adds a user by the command; a running server learns of it at its next reload.
+func (a *Authserver) AddUser(t testing.TB, name, password string) {
+	t.Helper()
+	// At its usual cost bcrypt would take most of the time of all tests together.
+	cheap := []string{"AUTHSERVER_PASSWORDS__BCRYPT_COST=4"}
+	MustRun(t, cheap, password+"\n", a.binary, "user", "add", name, "--password-stdin", "--config", a.config())
+}
+
+// Export is the key or certificate that a verifier of the service needs;
+// format is pem or jwks. It returns the path of a file.
+func (a *Authserver) Export(t testing.TB, format, service string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), service+"."+format)
+	write(t, path, "%s", a.run(t, "", "key", "export", "--format", format, "--service", service, "--config", a.config()))
+	return path
+}
+
+// An Answer is what the token endpoint says.
+type Answer struct {
+	Status      int    `json:"-"`
+	Body        string `json:"-"`
+	Token       string `json:"token"`
+	AccessToken string `json:"access_token"`
+	ExpiresIn   int    `json:"expires_in"`
+}
+
+// Ask asks the token endpoint like most clients do. An empty user is anonymous.
+func (a *Authserver) Ask(t testing.TB, user, password, service string, scopes ...string) Answer {
+	t.Helper()
+	query := url.Values{"service": {service}, "scope": scopes}
+	request, err := http.NewRequest("GET", a.URL+"/token?"+query.Encode(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if user != "" {
+		request.SetBasicAuth(user, password)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := Answer{Status: response.StatusCode, Body: string(body)}
+	if err := json.Unmarshal(body, &answer); err != nil {
+		t.Fatalf("token endpoint: status %d: %v\n%s", response.StatusCode, err, body)
+	}
+	return answer
+}
+
+// Token is Ask for a request that has to be answered with a token.
+func (a *Authserver) Token(t testing.TB, user, password, service string, scopes ...string) string {
+	t.Helper()
+	answer := a.Ask(t, user, password, service, scopes...)
+	if answer.Status != http.StatusOK || answer.Token == "" || answer.Token != answer.AccessToken {
+		t.Fatalf("no token for %q: status %d: %s", user, answer.Status, answer.Body)
+	}
+	return answer.Token
+}
+
+// expect reports how the status of url differs from the wanted one.
+func expect(url string, status int) error {
+	response, err := http.Get(url)
+	if err != nil {
+		return err
+	}
+	response.Body.Close()
+	if response.StatusCode != status {
+		return fmt.Errorf("%s: status %d, want %d", url, response.StatusCode, status)
+	}
+	return nil
+}
+
+// ReadFile is os.ReadFile that cannot fail.
+func ReadFile(t testing.TB, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}

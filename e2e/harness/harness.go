@@ -1,0 +1,230 @@
+// Package harness starts what the end-to-end tests talk to: authserver, real
+// registries, dockerd, containerd. Everything lives in the test's temporary
+// directory, listens on a free port, and is stopped when the test ends.
+package harness
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Root is the directory of the e2e module.
+func Root(t testing.TB) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		data, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+		if err == nil && bytes.HasPrefix(data, []byte("module authserver/e2e\n")) {
+			return dir
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			t.Fatal("not inside the e2e module")
+		}
+		dir = parent
+	}
+}
+
+// Program is the path of a program that the e2e scripts have built or installed.
+// A missing one fails the test: nothing is skipped. The environment variable
+// AUTHSERVER names another authserver than bin/authserver.
+func Program(t testing.TB, name string) string {
+	t.Helper()
+	if name == "authserver" {
+		path := os.Getenv("AUTHSERVER")
+		if path == "" {
+			path = filepath.Join(Root(t), "..", "bin", "authserver")
+		}
+		if _, err := os.Stat(path); err != nil {
+			t.Fatalf("%v; run make build", err)
+		}
+		return path
+	}
+	path := filepath.Join(Root(t), ".cache", "bin", name)
+	if _, err := os.Stat(path); err == nil {
+		return path
+	}
+	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/sbin") {
+		path := filepath.Join(dir, name)
+		if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o111 != 0 {
+			return path
+		}
+	}
+	t.Fatalf("%s is not installed; run e2e/run.sh", name)
+	return ""
+}
+
+// FreePort is a TCP port that nobody listens on at the moment.
+func FreePort(t testing.TB) int {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().(*net.TCPAddr).Port
+}
+
+// Run runs a program to its end and returns what it wrote to both outputs.
+// environment is added to the test's own. It is killed after two minutes.
+func Run(t testing.TB, environment []string, stdin string, program string, args ...string) (string, error) {
+	t.Helper()
+	var out bytes.Buffer
+	cmd := exec.Command(program, args...)
+	cmd.Env = append(os.Environ(), environment...)
+	cmd.Stdin = strings.NewReader(stdin)
+	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.WaitDelay = 5 * time.Second
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	timer := time.AfterFunc(2*time.Minute, func() { cmd.Process.Kill() })
+	defer timer.Stop()
+	err := cmd.Wait()
+	return out.String(), err
+}
+
+// MustRun is Run for a program that has to succeed.
+func MustRun(t testing.TB, environment []string, stdin string, program string, args ...string) string {
+	t.Helper()
+	out, err := Run(t, environment, stdin, program, args...)
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", filepath.Base(program), strings.Join(args, " "), err, out)
+	}
+	return out
+}
+
+// A Process is a server that runs until the test ends.
+type Process struct {
+	name string
+	log  string
+	cmd  *exec.Cmd
+	done chan struct{} // closed when the process has ended
+	err  error         // valid after done
+}
+
+// Start starts a server. Its end is shown when the test has failed.
+func Start(t testing.TB, environment []string, program string, args ...string) *Process {
+	t.Helper()
+	p := &Process{name: filepath.Base(program), done: make(chan struct{})}
+	p.log = filepath.Join(t.TempDir(), p.name+".log")
+	log, err := os.Create(p.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+
+	p.cmd = exec.Command(program, args...)
+	p.cmd.Env = append(os.Environ(), environment...)
+	p.cmd.Stdout, p.cmd.Stderr = log, log
+	// When go test itself is killed (its -timeout, Ctrl-C), no cleanup runs.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		p.err = p.cmd.Wait()
+		close(p.done)
+	}()
+	t.Cleanup(func() {
+		if err := p.Stop(); err != nil {
+			t.Errorf("stopping %s: %v", p.name, err)
+		}
+		if t.Failed() {
+			t.Logf("the end of the log of %s:\n%s", p.name, p.tail(15))
+		}
+	})
+	return p
+}
+
+// Stop asks the process to stop and waits. A second call does nothing.
+func (p *Process) Stop() error {
+	select {
+	case <-p.done:
+		return nil
+	default:
+	}
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.done:
+		return p.err
+	case <-time.After(20 * time.Second):
+		p.cmd.Process.Kill()
+		<-p.done
+		return errors.New("did not stop within 20s of SIGTERM")
+	}
+}
+
+// Signal sends a signal.
+func (p *Process) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
+
+// Log is everything that the process has written so far.
+func (p *Process) Log() string {
+	data, err := os.ReadFile(p.log)
+	if err != nil {
+		return err.Error()
+	}
+	return string(data)
+}
+
+func (p *Process) tail(lines int) string {
+	all := strings.Split(strings.TrimSpace(p.Log()), "\n")
+	all = all[max(0, len(all)-lines):]
+	for i, line := range all {
+		if len(line) > 400 { // registries are talkative
+			all[i] = line[:400] + "…"
+		}
+	}
+	return strings.Join(all, "\n")
+}
+
+// Await polls until ready reports no error, the process has died, or a minute is over.
+func (p *Process) Await(t testing.TB, ready func() error) {
+	t.Helper()
+	deadline := time.Now().Add(time.Minute)
+	for {
+		err := ready()
+		if err == nil {
+			return
+		}
+		select {
+		case <-p.done:
+			t.Fatalf("%s has stopped: %v", p.name, p.err)
+		case <-time.After(50 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s is not ready after a minute: %v", p.name, err)
+		}
+	}
+}
+
+func write(t testing.TB, path, format string, args ...any) {
+	t.Helper()
+	if err := os.WriteFile(path, fmt.Appendf(nil, format, args...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// output runs a short command and returns its standard output.
+func output(program, stdin string, args ...string) (string, error) {
+	var stdout, stderr bytes.Buffer
+	cmd := exec.Command(program, args...)
+	cmd.Stdin = strings.NewReader(stdin)
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("%s %s: %w\n%s", filepath.Base(program), strings.Join(args, " "), err, stderr.Bytes())
+	}
+	return stdout.String(), nil
+}

@@ -1,0 +1,111 @@
+package harness
+
+import (
+	"archive/tar"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// An Image is a small image made on the spot, in three forms. Its manifest is
+// Docker's schema 2, which registries of every age take.
+type Image struct {
+	Layer   string // a tar
+	Archive string // as written by "docker save"; loads as the tag "made:1"
+	Layout  string // an OCI layout; the tag is "1"
+	Digest  string // of the manifest in Layout
+}
+
+// MakeImage makes an image with one file. Images of different content share nothing.
+func MakeImage(t testing.TB, content string) Image {
+	t.Helper()
+	dir := t.TempDir()
+	image := Image{
+		Layer:   filepath.Join(dir, "layer.tar"),
+		Archive: filepath.Join(dir, "image.tar"),
+		Layout:  filepath.Join(dir, "layout"),
+	}
+	layer := tarball(t, file{"hello.txt", []byte(content)})
+	config := mustJSON(t, map[string]any{
+		"architecture": "amd64",
+		"os":           "linux",
+		"config":       map[string]any{"Cmd": []string{"/hello"}},
+		"rootfs":       map[string]any{"type": "layers", "diff_ids": []string{digest(layer)}},
+		"history":      []any{map[string]any{"created": "2020-01-01T00:00:00Z", "created_by": "harness"}},
+		"created":      "2020-01-01T00:00:00Z",
+	})
+	manifest := mustJSON(t, map[string]any{
+		"schemaVersion": 2,
+		"mediaType":     "application/vnd.docker.distribution.manifest.v2+json",
+		"config":        descriptor("application/vnd.docker.container.image.v1+json", config),
+		"layers":        []any{descriptor("application/vnd.docker.image.rootfs.diff.tar", layer)},
+	})
+	image.Digest = digest(manifest)
+
+	write(t, image.Layer, "%s", layer)
+
+	write(t, image.Archive, "%s", tarball(t,
+		file{digest(config)[7:] + ".json", config},
+		file{"layer.tar", layer},
+		file{"manifest.json", mustJSON(t, []any{map[string]any{
+			"Config": digest(config)[7:] + ".json", "RepoTags": []string{"localhost/made:1"}, "Layers": []string{"layer.tar"},
+		}})}))
+
+	blobs := filepath.Join(image.Layout, "blobs", "sha256")
+	if err := os.MkdirAll(blobs, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, blob := range [][]byte{layer, config, manifest} {
+		write(t, filepath.Join(blobs, digest(blob)[7:]), "%s", blob)
+	}
+	entry := descriptor("application/vnd.docker.distribution.manifest.v2+json", manifest)
+	entry["annotations"] = map[string]string{"org.opencontainers.image.ref.name": "1"}
+	write(t, filepath.Join(image.Layout, "index.json"), "%s", mustJSON(t, map[string]any{"schemaVersion": 2, "manifests": []any{entry}}))
+	write(t, filepath.Join(image.Layout, "oci-layout"), `{"imageLayoutVersion":"1.0.0"}`)
+	return image
+}
+
+func digest(data []byte) string {
+	sum := sha256.Sum256(data)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+func descriptor(mediaType string, data []byte) map[string]any {
+	return map[string]any{"mediaType": mediaType, "digest": digest(data), "size": len(data)}
+}
+
+func mustJSON(t testing.TB, v any) []byte {
+	t.Helper()
+	data, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+type file struct {
+	name string
+	data []byte
+}
+
+func tarball(t testing.TB, files ...file) []byte {
+	t.Helper()
+	var buffer bytes.Buffer
+	w := tar.NewWriter(&buffer)
+	for _, f := range files {
+		if err := w.WriteHeader(&tar.Header{Name: f.name, Mode: 0o644, Size: int64(len(f.data)), Format: tar.FormatUSTAR}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(f.data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return buffer.Bytes()
+}
