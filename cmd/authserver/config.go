@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -55,6 +56,16 @@ func (h *hand) configShow() error {
 	if err != nil {
 		return err
 	}
+	// An unknown key of a backend could hold a secret under any name: it is a fault here as it is everywhere.
+	var faults []error
+	for i := range c.Users {
+		if _, err := describe(c, i); err != nil {
+			faults = append(faults, err)
+		}
+	}
+	if err := errors.Join(faults...); err != nil {
+		return err
+	}
 	shown, err := redacted(c)
 	if err != nil {
 		return err
@@ -85,6 +96,9 @@ func redacted(c *config.Config) (map[string]any, error) {
 	return shown, nil
 }
 
+// plain are keys with such a word in their names that hold no secret.
+var plain = map[string]bool{"token_lifetime": true, "keys": true, "passwords": true}
+
 func redact(value any) {
 	switch v := value.(type) {
 	case map[string]any:
@@ -93,7 +107,7 @@ func redact(value any) {
 			for _, word := range []string{"password", "secret", "token", "private", "credential", "key"} {
 				secret = secret || strings.Contains(key, word)
 			}
-			if _, isText := below.(string); isText && secret && !strings.HasSuffix(key, "_file") && key != "token_lifetime" {
+			if secret && !strings.HasSuffix(key, "_file") && !plain[key] {
 				v[key] = "[redacted]"
 				continue
 			}

@@ -7,8 +7,8 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"authserver/internal/acl"
@@ -16,6 +16,7 @@ import (
 	"authserver/internal/config"
 	"authserver/internal/issuer"
 	"authserver/internal/metrics"
+	"authserver/internal/network"
 	"authserver/internal/server"
 	"authserver/internal/users"
 )
@@ -53,7 +54,8 @@ func newGeneration(c *config.Config, l lasting, dryRun bool) (*generation, error
 	note(err)
 	g.policy = policy
 
-	backends, err := backends(c, l.checker)
+	checker := l.checker.ForChain()
+	backends, err := openBackends(c, checker)
 	note(err)
 
 	ring, err := openKeyring(c, dryRun)
@@ -65,7 +67,7 @@ func newGeneration(c *config.Config, l lasting, dryRun bool) (*generation, error
 
 	mint, err := issuer.New(issuer.Config{
 		Services: services(c), Keyring: ring, Policy: policy, Audit: l.audit,
-		Users: users.NewChain(backends, l.metrics.Authentication),
+		Users: users.NewChain(backends, checker, l.metrics.Authentication),
 	})
 	if err != nil {
 		return nil, err
@@ -82,29 +84,40 @@ func newGeneration(c *config.Config, l lasting, dryRun bool) (*generation, error
 	return g, nil
 }
 
-// backends makes the identity backends in the order of users[]. This is the one switch that names them all.
-func backends(c *config.Config, checker *users.Checker) ([]users.Authenticator, error) {
-	var made []users.Authenticator
+// backend is a users[] block, read and not yet opened.
+type backend struct {
+	file string // it is made from, "" for none
+	open func(*users.Checker) (users.Authenticator, error)
+}
+
+// describe reads users[i]. This is the one switch that names all backends.
+func describe(c *config.Config, i int) (backend, error) {
+	switch kind := c.Users[i]["kind"]; kind {
+	case "htpasswd":
+		file, err := htpasswdFile(c, i)
+		return backend{file, func(checker *users.Checker) (users.Authenticator, error) { return users.LoadHTPasswd(file, checker) }}, err
+	default:
+		return backend{}, c.Fault(fmt.Sprintf("users[%d].kind", i), fmt.Errorf("%q is not known; would be right: htpasswd", kind))
+	}
+}
+
+// openBackends makes the identity backends in the order of users[].
+func openBackends(c *config.Config, checker *users.Checker) ([]users.Authenticator, error) {
+	var opened []users.Authenticator
 	var faults []error
-	for i, block := range c.Users {
-		switch kind := block["kind"]; kind {
-		case "htpasswd":
-			file, err := htpasswdFile(c, i)
-			if err != nil {
-				faults = append(faults, err)
-				continue
+	for i := range c.Users {
+		b, err := describe(c, i)
+		if err == nil {
+			var a users.Authenticator
+			if a, err = b.open(checker); err == nil {
+				opened = append(opened, a)
 			}
-			backend, err := users.LoadHTPasswd(file, checker)
-			if err != nil {
-				faults = append(faults, err)
-				continue
-			}
-			made = append(made, backend)
-		default:
-			faults = append(faults, c.Fault(fmt.Sprintf("users[%d].kind", i), fmt.Errorf("%q is not known; would be right: htpasswd", kind)))
+		}
+		if err != nil {
+			faults = append(faults, err)
 		}
 	}
-	return made, errors.Join(faults...)
+	return opened, errors.Join(faults...)
 }
 
 // htpasswdFile is the file of users[i], whose kind is htpasswd.
@@ -162,8 +175,8 @@ func openKeyring(c *config.Config, dryRun bool) (*issuer.Keyring, error) {
 // proxies reads server.trusted_proxies, which the configuration has checked.
 func proxies(list []string) (networks []netip.Prefix, trustUnix bool) {
 	for _, s := range list {
-		if n, err := netip.ParsePrefix(s); err == nil {
-			networks = append(networks, n.Masked())
+		if n, err := network.Parse(s); err == nil {
+			networks = append(networks, n)
 		} else {
 			trustUnix = trustUnix || s == "unix"
 		}
@@ -174,11 +187,9 @@ func proxies(list []string) (networks []netip.Prefix, trustUnix bool) {
 // files are what a generation is made from, beside the configuration file.
 func files(c *config.Config) []string {
 	list := append([]string{}, c.ACL.Files...)
-	for i, block := range c.Users {
-		if block["kind"] == "htpasswd" {
-			if file, err := htpasswdFile(c, i); err == nil {
-				list = append(list, file)
-			}
+	for i := range c.Users {
+		if b, err := describe(c, i); err == nil && b.file != "" {
+			list = append(list, b.file)
 		}
 	}
 	return list
@@ -189,16 +200,21 @@ func files(c *config.Config) []string {
 func stampOf(patterns []string) string {
 	var stamp strings.Builder
 	for _, pattern := range patterns {
-		files, err := filepath.Glob(pattern)
-		if err != nil || len(files) == 0 {
-			files = []string{pattern}
+		files, err := acl.Files(pattern)
+		if err != nil {
+			fmt.Fprintf(&stamp, "%s %v\n", pattern, err)
 		}
 		for _, file := range files {
-			if info, err := os.Stat(file); err == nil {
-				fmt.Fprintf(&stamp, "%s %d %d\n", file, info.ModTime().UnixNano(), info.Size())
-			} else {
+			info, err := os.Stat(file)
+			if err != nil {
 				fmt.Fprintf(&stamp, "%s %v\n", file, err)
+				continue
 			}
+			var inode uint64
+			if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+				inode = stat.Ino
+			}
+			fmt.Fprintf(&stamp, "%s %d %d %d\n", file, inode, info.ModTime().UnixNano(), info.Size())
 		}
 	}
 	return stamp.String()

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -69,7 +68,7 @@ type started struct {
 }
 
 func (h *hand) init(s start) error {
-	if _, err := users.ParseName(s.Admin); err != nil {
+	if _, err := users.ParseHTPasswdName(s.Admin); err != nil {
 		return misuse{fmt.Errorf("--admin: %w", err)}
 	}
 	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
@@ -88,29 +87,15 @@ func (h *hand) init(s start) error {
 			return fmt.Errorf("there already: %s; nothing was written, --force overwrites", strings.Join(there, ", "))
 		}
 	}
-	texts := template.Must(template.ParseFS(initFiles, "init/*"))
-	for _, name := range []string{"authserver.yaml", "policy.yaml"} {
-		var text bytes.Buffer
-		if err := texts.ExecuteTemplate(&text, name, s.quoted()); err != nil {
-			return err
-		}
-		if err := durable.WriteFile(path(name), text.Bytes(), 0o644); err != nil {
-			return err
-		}
+	if err := s.write(path, h.sets); err != nil {
+		return err
 	}
-	// From here on the files are read back as serve reads them, so that what was given is checked once, in one place.
 	c, err := config.Load(path("authserver.yaml"), nil, h.sets)
 	if err != nil {
-		return s.undo(err, path("authserver.yaml"), path("policy.yaml"))
-	}
-	if _, err := loadPolicy(c); err != nil {
-		return s.undo(err, path("authserver.yaml"), path("policy.yaml"))
-	}
-	if err := os.Remove(usersFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	password := rand.Text() // 130 bits
-	if err := (users.HTPasswdFile{Path: usersFile, Cost: c.Passwords.BcryptCost}).Add(s.Admin, password); err != nil {
+	if err := (users.HTPasswdFile{Path: usersFile, Cost: c.Passwords.BcryptCost}).Reset(s.Admin, password); err != nil {
 		return err
 	}
 	if _, err := openKeyring(c, false); err != nil {
@@ -142,14 +127,39 @@ Next: authserver serve --config %s
 	return err
 }
 
-// undo removes what was just written from bad flags; with --force there is nothing to go back to.
-func (s start) undo(err error, files ...string) error {
-	if !s.force {
-		for _, file := range files {
-			_ = os.Remove(file)
+// write renders configuration and policy. They are read in a folder aside first, as serve will read them, so that bad
+// flags leave nothing behind and overwrite nothing.
+func (s start) write(path func(name string) string, sets []string) error {
+	aside, err := os.MkdirTemp("", "authserver-init-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(aside) }()
+	texts := template.Must(template.ParseFS(initFiles, "init/*"))
+	rendered := map[string][]byte{}
+	for _, name := range []string{"authserver.yaml", "policy.yaml"} {
+		var text bytes.Buffer
+		if err := texts.ExecuteTemplate(&text, name, s.quoted()); err != nil {
+			return err
+		}
+		rendered[name] = text.Bytes()
+		if err := os.WriteFile(filepath.Join(aside, name), text.Bytes(), 0o600); err != nil {
+			return err
 		}
 	}
-	return misuse{err}
+	c, err := config.Load(filepath.Join(aside, "authserver.yaml"), nil, sets)
+	if err == nil {
+		_, err = loadPolicy(c)
+	}
+	if err != nil {
+		return misuse{errors.New(strings.ReplaceAll(err.Error(), aside+string(filepath.Separator), ""))}
+	}
+	for name, text := range rendered {
+		if err := durable.WriteFile(path(name), text, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // quoted is s with every value as a YAML scalar that reads back as the same text.

@@ -4,12 +4,15 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"authserver/internal/config"
+	"authserver/internal/document"
 	"authserver/internal/issuer"
 )
 
@@ -50,7 +53,7 @@ func (h *hand) keyList(now time.Time) error {
 	if err != nil {
 		return err
 	}
-	ring, err := openKeyring(c, false)
+	ring, err := h.keyring(c)
 	if err != nil {
 		return err
 	}
@@ -82,6 +85,20 @@ func (h *hand) keyList(now time.Time) error {
 	return table.Flush()
 }
 
+// keyring opens the keys for a look. Those that were never made are made, so that a registry can be set up before the
+// first start; but none is replaced.
+func (h *hand) keyring(c *config.Config) (*issuer.Keyring, error) {
+	c.Issuer.Keys.RotateEvery = document.Duration(math.MaxInt64)
+	ring, err := openKeyring(c, false)
+	if err != nil {
+		return nil, err
+	}
+	for _, warning := range ring.Warnings {
+		fmt.Fprintf(h.stderr, "authserver: warning: %s\n", warning)
+	}
+	return ring, nil
+}
+
 func (h *hand) keyExport(format, service string) error {
 	if format != "pem" && format != "jwks" {
 		return misuse{fmt.Errorf("--format %s is not known; it is pem or jwks", format)}
@@ -90,7 +107,7 @@ func (h *hand) keyExport(format, service string) error {
 	if err != nil {
 		return err
 	}
-	ring, err := openKeyring(c, false)
+	ring, err := h.keyring(c)
 	if err != nil {
 		return err
 	}

@@ -3,12 +3,14 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -100,6 +102,11 @@ func TestInitNeverOverwritesUnasked(t *testing.T) {
 	}
 	if after := snapshot(t, dir); after != before {
 		t.Error("something was written")
+	}
+	for _, bad := range [][]string{{"--admin", "#x"}, {"--public-url", "x"}} { // refused before anything is overwritten
+		if _, stderr, status := call(t, "", append([]string{"init", dir, "--force"}, bad...)...); status != exitMisuse || snapshot(t, dir) != before {
+			t.Errorf("%v: status %d: %s", bad, status, stderr)
+		}
 	}
 	text := must(t, "", "init", dir, "--force", "--admin", "boss")
 	if strings.Contains(text, first.Password) || !strings.Contains(text, "authserver serve --config "+file) || !strings.Contains(text, "rootcertbundle") {
@@ -282,15 +289,24 @@ func TestConfigShowIsRedactedAndEffective(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text = bytes.Replace(text, []byte("file: users.htpasswd"), []byte("file: users.htpasswd\n    bind_password: s3cr3t\n    nested: [{api_token: s3cr3t}]"), 1)
+	// A key that no backend knows could hold a secret under any name: it is refused, and not repeated.
+	bad := bytes.Replace(text, []byte("file: users.htpasswd"), []byte("file: users.htpasswd\n    bind: s3cr3t"), 1)
+	if err := os.WriteFile(file, bad, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, stderr, status := call(t, "", "config", "show", "--config", file); status != exitNo || strings.Contains(out+stderr, "s3cr3t") || !strings.Contains(stderr, "users[0].bind: unknown key") {
+		t.Errorf("status %d: %s%s", status, out, stderr)
+	}
+	shown := map[string]any{"bind_password": "s3cr3t", "secrets": []any{"s3cr3t"}, "list": []any{map[string]any{"api_token": "s3cr3t"}}, "key_file": "shown", "token_lifetime": "shown"}
+	redact(shown)
+	if text := fmt.Sprint(shown); strings.Contains(text, "s3cr3t") || strings.Count(text, "[redacted]") != 3 || strings.Count(text, "shown") != 2 {
+		t.Errorf("redacted: %s", text)
+	}
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, format := range []string{"text", "json"} {
 		out := must(t, "", "config", "show", "--config", file, "-o", format, "--set", "issuer.token_lifetime=7m")
-		if strings.Contains(out, "s3cr3t") || strings.Count(out, "[redacted]") != 2 {
-			t.Errorf("%s: %s", format, out)
-		}
 		if !strings.Contains(out, "7m") || !strings.Contains(out, "bcrypt_cost") {
 			t.Errorf("%s: %s", format, out)
 		}
@@ -426,6 +442,16 @@ func TestKeyCommands(t *testing.T) {
 	var lines []map[string]any
 	if err := json.Unmarshal([]byte(out), &lines); err != nil || len(lines) != 3 || len(lines[0]["kid"].(string)) != 59 {
 		t.Errorf("list: %v %s", err, out)
+	}
+	// A look changes nothing, however old the keys are and however the configuration would have them replaced.
+	dir := filepath.Dir(file)
+	before := snapshot(t, dir)
+	old := time.Now().Add(-100 * 24 * time.Hour)
+	_ = os.Chtimes(filepath.Join(dir, "data/chain/es256.crt"), old, old)
+	key("list", "--set", "issuer.keys.rotate_every=1h")
+	key("export", "--set", "issuer.keys.rotate_every=1h")
+	if snapshot(t, dir) != before {
+		t.Error("a look changed something")
 	}
 	if _, stderr, status := key("export", "--format", "der"); status != exitMisuse {
 		t.Errorf("status %d: %s", status, stderr)

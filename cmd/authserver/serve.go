@@ -25,7 +25,7 @@ import (
 
 const (
 	drainTimeout = 35 * time.Second // longer than any answer takes
-	watchEvery   = time.Second
+	watchEvery   = 500 * time.Millisecond
 	renewEvery   = time.Hour // how often keys are looked at
 )
 
@@ -56,6 +56,10 @@ type service struct {
 }
 
 func (h *hand) serve(ctx context.Context) error {
+	// From the first moment to the last: a SIGHUP that nobody waits for ends a process, and log rotation sends it at any time.
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
 	file, err := h.configPath()
 	if err != nil {
 		return err
@@ -91,11 +95,11 @@ func (h *hand) serve(ctx context.Context) error {
 			return c.Fault("server.ops_listen", err)
 		}
 	}
-	return s.run(ctx, public, ops)
+	return s.run(ctx, public, ops, hangup)
 }
 
 // run serves on both listeners until ctx is done or one of them fails.
-func (s *service) run(ctx context.Context, public, ops net.Listener) error {
+func (s *service) run(ctx context.Context, public, ops net.Listener, hangup <-chan os.Signal) error {
 	c, log := s.current.Load().config, s.lasting.log
 	publicServer := server.NewHTTP(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.current.Load().handler.ServeHTTP(w, r) // one generation for the whole request
@@ -128,7 +132,7 @@ func (s *service) run(ctx context.Context, public, ops net.Listener) error {
 	s.ready.Store(true)
 	log.Info("serving", "version", version, "listen", public.Addr().String(), "tls", c.Server.TLS.Enabled(), "realm", c.Realm())
 
-	err := s.attend(ctx, failed)
+	err := s.attend(ctx, failed, hangup)
 	s.ready.Store(false)
 	log.Info("shutting down")
 	drain, cancel := context.WithTimeout(context.Background(), drainTimeout)
@@ -137,14 +141,12 @@ func (s *service) run(ctx context.Context, public, ops net.Listener) error {
 }
 
 // attend reloads when it is told to, when files change, and when keys are due.
-func (s *service) attend(ctx context.Context, failed <-chan error) error {
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
+func (s *service) attend(ctx context.Context, failed <-chan error, hangup <-chan os.Signal) error {
 	watch := time.NewTicker(watchEvery)
 	defer watch.Stop()
 	renew := time.NewTicker(renewEvery)
 	defer renew.Stop()
+	seen := s.stamp
 	for {
 		select {
 		case <-ctx.Done():
@@ -157,10 +159,13 @@ func (s *service) attend(ctx context.Context, failed <-chan error) error {
 			}
 			s.reload("SIGHUP")
 		case <-watch.C:
-			if stamp := stampOf([]string{s.file}) + stampOf(s.current.Load().files); stamp != s.stamp {
+			// A change is taken up when it has stayed for one look, so that a file that is being written is left alone.
+			stamp := stampOf([]string{s.file}) + stampOf(s.current.Load().files)
+			if stamp != s.stamp && stamp == seen {
 				s.stamp = stamp
 				s.reload("file change")
 			}
+			seen = stamp
 		case <-renew.C:
 			s.reload("keys due")
 		}

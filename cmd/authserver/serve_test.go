@@ -256,6 +256,11 @@ func TestServeFinishesWhatIsUnderWay(t *testing.T) {
 		_, body := p.get(p.ops + "/metrics")
 		return strings.Contains(body, "authserver_password_checks_in_flight 1\n")
 	})
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	p.logged("shutting down")
+	_ = p.cmd.Process.Signal(syscall.SIGHUP) // log rotation comes at any time, and must not end it
 	p.stop()
 	if code := <-answer; code != http.StatusUnauthorized {
 		t.Errorf("the answer under way: %d", code)

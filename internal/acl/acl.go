@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"slices"
 
+	"golang.org/x/text/unicode/norm"
+
 	"authserver/internal/scope"
 	"authserver/internal/users"
 )
@@ -118,7 +120,7 @@ func (p *Policy) subject(who users.Principal) *subject {
 	s.groups = make(map[string]struct{}, len(who.Groups)+len(more))
 	for _, list := range [][]string{who.Groups, more} {
 		for _, g := range list {
-			s.groups[g] = struct{}{}
+			s.groups[norm.NFC.String(g)] = struct{}{}
 		}
 	}
 	return s
@@ -149,11 +151,15 @@ func (r *rule) inNetworks(from netip.Addr) bool {
 	return slices.ContainsFunc(r.networks, func(n netip.Prefix) bool { return n.Contains(from) })
 }
 
-// matching returns the rules that cover a resource.
+// matching returns the rules for a resource: allow rules that cover it, deny rules that meet it.
 func matching(rules []*rule, who *subject, typ, name string) []*rule {
 	var matched []*rule
 	for _, r := range rules {
-		if slices.ContainsFunc(r.resources, func(res resource) bool { return res.typ == typ && res.name.match(name, who) }) {
+		match := pattern.covers
+		if r.deny {
+			match = pattern.meets
+		}
+		if slices.ContainsFunc(r.resources, func(res resource) bool { return res.typ == typ && match(res.name, name, who) }) {
 			matched = append(matched, r)
 		}
 	}

@@ -532,3 +532,83 @@ func BenchmarkDecide(b *testing.B) {
 }
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+// Asking for everything below a path must not slip past a rule that denies a part of it.
+func TestADenyRuleStopsEverythingThatItMeets(t *testing.T) {
+	tests := []struct {
+		denied, asked string
+		want          bool // denied
+	}{
+		{"prod/*", "prod/*", true},
+		{"prod/**", "prod/*", true},
+		{"**", "prod/*", true},
+		{"prod/a/b", "prod/*", true},
+		{"prod/a/b", "prod/a/*", true},
+		{"prod/a/b", "prod/a/b/*", false}, // below prod/a/b, and not prod/a/b itself
+		{"prod/a/b", "prod/b/*", false},
+		{"prod", "prod/*", false},
+		{"**/secret", "prod/*", true},
+		{"**/secret", "prod/secret/*", true}, // prod/secret/x/secret
+		{"prod/**/secret", "prod/x/*", true},
+		{"test/**", "prod/*", false},
+		{"*/x", "prod/*", true},
+		{"{user}/x", "alice/*", true},
+		{"{user}/x", "bob/*", false},
+		{"{group}/{group}", "dev/*", true},
+		{"{group}/{group}", "hr/*", false},
+		{"p*/x", "prod/*", true},
+		{"q*/x", "prod/*", false},
+	}
+	for _, test := range tests {
+		p := policy(t, rule(`actions: ["*"]`)+fmt.Sprintf("  - {name: d, effect: deny, subjects: [anyone], repositories: [%q], actions: [pull]}\n", test.denied))
+		if got := ask(t, p, user("alice", "dev", "ops"), "repository:"+test.asked+":pull") == ""; got != test.want {
+			t.Errorf("deny %s, asked %s: denied %v", test.denied, test.asked, got)
+		}
+	}
+}
+
+func TestNamesAreComparedInOneUnicodeForm(t *testing.T) {
+	const composed, decomposed = "\u00e9quipe", "e\u0301quipe"
+	for _, inGroups := range []string{composed, decomposed} {
+		for _, inRule := range []string{composed, decomposed} {
+			p := policy(t, fmt.Sprintf("groups: {%q: [bot]}\n", inGroups)+rule()+
+				fmt.Sprintf("  - {name: d, effect: deny, subjects: [%q], repositories: [\"**\"], actions: [push]}\n", "group:"+inRule))
+			if got := ask(t, p, user("bot"), "repository:a:push"); got != "" {
+				t.Errorf("%q, %q: granted %q", inGroups, inRule, got)
+			}
+			if got := ask(t, p, user("carol", inGroups), "repository:a:push"); got != "" {
+				t.Errorf("the backend's %q, %q: granted %q", inGroups, inRule, got)
+			}
+		}
+	}
+	_, err := acl.Parse("policy.yaml", []byte(rule("name: "+composed)+strings.TrimPrefix(rule("name: "+decomposed), "rules:\n")))
+	if err == nil || !strings.Contains(err.Error(), "already") {
+		t.Errorf("one name in two forms: %v", err)
+	}
+}
+
+// The work of a decision is bounded by the lengths of patterns and names, not by what a client can make of them.
+func BenchmarkDecideAdversarial(b *testing.B) {
+	for name, pattern := range map[string]string{"stars": "*-*-*-%d", "group": "*-{group}-%d", "groups": "*{group}*{group}*-%d"} {
+		text := strings.Builder{}
+		text.WriteString("rules:\n")
+		for i := range 1000 {
+			fmt.Fprintf(&text, "  - {name: r%d, subjects: [anyone], repositories: [\""+pattern+"\"], actions: [pull]}\n", i, i)
+		}
+		p := policy(b, text.String())
+		var entries []scope.Access
+		for i := range 29 {
+			entries = append(entries, scope.Access{Type: "repository", Name: strings.Repeat("a-", 120) + fmt.Sprint(i), Actions: []string{"pull"}})
+		}
+		asked := scope.Canonical(entries...)
+		who := user("alice")
+		for i := range 200 {
+			who.Groups = append(who.Groups, "a-a-"+strings.Repeat("a", i%50)+fmt.Sprint(i))
+		}
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				p.Decide(who, netip.Addr{}, "", asked)
+			}
+		})
+	}
+}

@@ -3,12 +3,15 @@ package acl
 import (
 	"errors"
 	"fmt"
-	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"golang.org/x/text/unicode/norm"
+
 	"authserver/internal/document"
+	"authserver/internal/network"
 	"authserver/internal/scope"
 	"authserver/internal/users"
 )
@@ -41,17 +44,10 @@ func Load(patterns []string) (*Policy, error) {
 	var faults []error
 	read := map[string]bool{}
 	for _, pattern := range patterns {
-		files := []string{pattern}
-		if strings.ContainsAny(pattern, "*?[") {
-			matches, err := filepath.Glob(pattern)
-			if err == nil && len(matches) == 0 {
-				err = errors.New("no file matches")
-			}
-			if err != nil {
-				faults = append(faults, fmt.Errorf("policy files %s: %w", pattern, err))
-				continue
-			}
-			files = matches // filepath.Glob sorts them
+		files, err := Files(pattern)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("policy files %s: %w", pattern, err))
+			continue
 		}
 		for _, name := range files {
 			if read[name] {
@@ -71,6 +67,20 @@ func Load(patterns []string) (*Policy, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+// Files are the files that a pattern names: itself, or the matches of a glob, sorted. A glob matches no hidden files,
+// which editors leave beside those they work on.
+func Files(pattern string) ([]string, error) {
+	if _, err := os.Lstat(pattern); err == nil || !strings.ContainsAny(pattern, "*?[") {
+		return []string{pattern}, nil
+	}
+	matches, err := filepath.Glob(pattern)
+	matches = slices.DeleteFunc(matches, func(file string) bool { return strings.HasPrefix(filepath.Base(file), ".") })
+	if err == nil && len(matches) == 0 {
+		err = errors.New("no file matches")
+	}
+	return matches, err
 }
 
 // Parse compiles one policy text; name stands in faults.
@@ -112,9 +122,9 @@ func (l *loader) document(d *document.Document) {
 	if f.Combining != DenyOverrides {
 		fault("combining", "%q is not known; would be right: %s", f.Combining, DenyOverrides)
 	}
-	for name, members := range f.Groups {
-		path := document.Join("groups", name)
-		if _, err := parseGlob(name); err != nil || strings.Contains(name, "*") {
+	for text, members := range f.Groups {
+		path, name := document.Join("groups", text), norm.NFC.String(text)
+		if err := checkGlob(strings.ReplaceAll(name, ":", "x")); err != nil || strings.Contains(name, "*") {
 			fault(path, "%q is no name of a group", name)
 		}
 		for i, member := range members {
@@ -144,6 +154,7 @@ func (l *loader) rule(d *document.Document, path string, text ruleText) {
 	fault := func(key, format string, args ...any) {
 		l.faults = append(l.faults, d.Fault(document.Join(path, key), format, args...))
 	}
+	text.Name = norm.NFC.String(text.Name)
 	r := rule{name: text.Name, where: d.Where(path), deny: text.Effect == "deny"}
 	if text.Name == "" {
 		fault("name", "missing; every rule has a name, it is what logs and explain say")
@@ -212,7 +223,7 @@ func (l *loader) rule(d *document.Document, path string, text ruleText) {
 		fault("networks", "empty; name at least one, or remove the key for every network")
 	}
 	for i, s := range text.Networks {
-		n, err := parseNetwork(s)
+		n, err := network.Parse(s)
 		if err != nil {
 			fault(fmt.Sprintf("networks[%d]", i), "%v", err)
 			continue
@@ -220,20 +231,4 @@ func (l *loader) rule(d *document.Document, path string, text ruleText) {
 		r.networks = append(r.networks, n)
 	}
 	l.policy.rules = append(l.policy.rules, r)
-}
-
-func parseNetwork(s string) (netip.Prefix, error) {
-	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
-		return netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), nil
-	}
-	n, err := netip.ParsePrefix(s)
-	switch {
-	case err != nil:
-		return n, fmt.Errorf("%q is no network; would be right: 10.0.0.0/8, 2001:db8::/32 or 192.0.2.7", s)
-	case n.Addr().Is4In6():
-		return n, fmt.Errorf("%q is an IPv4 network in IPv6 form; write it as IPv4", s)
-	case n != n.Masked():
-		return n, fmt.Errorf("%q has bits set beyond its length; would be right: %s", s, n.Masked())
-	}
-	return n, nil
 }

@@ -46,6 +46,8 @@ func TestBadPolicies(t *testing.T) {
 		{"a subject without a name", rule(`subjects: ["user:"]`), `policy.yaml:5: rules[0].subjects[0]: "user:": the name is missing`},
 		{"two stars in a name", rule(`subjects: ["user:**"]`),
 			`policy.yaml:5: rules[0].subjects[0]: "user:**": ** is for repositories; in a name * stands for one or more characters`},
+		{"a user's name with a colon", rule(`subjects: ["robot:a:b"]`), `policy.yaml:5: rules[0].subjects[0]: "robot:a:b": a user name cannot hold a colon`},
+		{"an explicit tag", rule("actions: !!set {pull}"), "policy.yaml:3: rules[0].actions: tags are not read; remove !!set"},
 		{"subjects that are no list", rule("subjects: anyone"), "policy.yaml:5: rules[0].subjects: text where a list belongs"},
 		{"an action that is none", rule("actions: [Pull]"), `policy.yaml:3: rules[0].actions[0]: "Pull" is no action; would be right: pull, push, delete or "*"`},
 		{"an action that is a number", rule("actions: [1]"), "policy.yaml:3: rules[0].actions[0]: a whole number where text belongs"},
@@ -147,6 +149,25 @@ func TestManyFilesAreMergedInOrder(t *testing.T) {
 	_, err = acl.Load([]string{first, filepath.Join(dir, "*.d.yaml")})
 	if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, "d.d.yaml")+":3") || !strings.Contains(err.Error(), first+":3") {
 		t.Errorf("a name in two files: %v", err)
+	}
+}
+
+func TestGlobsMatchNoHiddenFiles(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "with[1]") // a folder whose name is a pattern
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a.yaml", ".a.yaml", ".#a.yaml"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(rule()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := acl.Load([]string{filepath.Join(dir, "a.yaml")}); err != nil {
+		t.Errorf("a file in a folder whose name is a pattern: %v", err)
+	}
+	t.Chdir(dir)
+	if p, err := acl.Load([]string{"*.yaml"}); err != nil || p.Len() != 1 {
+		t.Errorf("hidden files: %v", err)
 	}
 }
 

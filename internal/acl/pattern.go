@@ -11,8 +11,9 @@ import (
 // pattern is a resource name with wildcards and placeholders. It is parsed before any placeholder is known, and what
 // replaces a placeholder is compared as text: a user called "*" or "a/b" is no wildcard and no path.
 type pattern struct {
-	segments []segment
-	groups   int // how many {group} it holds
+	segments       []segment
+	groups         int    // how many {group} it holds
+	prefix, suffix string // what every name that it covers begins and ends with
 }
 
 // segment is what stands between slashes. anyDepth is "**".
@@ -41,7 +42,11 @@ func parsePattern(s string) (pattern, error) {
 	if s == "" {
 		return pattern{}, errors.New(`empty; would be right: "team/**", or "**" for every name`)
 	}
-	var p pattern
+	first, last := strings.IndexAny(s, "*{"), strings.LastIndexAny(s, "*}")
+	p := pattern{prefix: s, suffix: s[last+1:]}
+	if first >= 0 {
+		p.prefix = s[:first]
+	}
 	for text := range strings.SplitSeq(s, "/") {
 		switch {
 		case text == "":
@@ -105,112 +110,134 @@ func parseSegment(text string) (segment, error) {
 	return seg, nil
 }
 
-// match tells whether the whole name matches for the subject.
-func (p pattern) match(name string, who *subject) bool {
-	if name == "" { // one or more segments: an empty name has none
+// covers tells whether the whole name matches for the subject. GitLab's name PATH/*, everything below PATH, is covered by
+// what covers all of it: only "**" does.
+func (p pattern) covers(name string, who *subject) bool {
+	// Most patterns are done with here. An empty name has no segments, so even "**" does not cover it.
+	if name == "" || !strings.HasPrefix(name, p.prefix) || !strings.HasSuffix(name, p.suffix) {
 		return false
 	}
-	if p.groups < 2 {
-		return p.matchBound(name, who, "")
+	return p.bind(name, who, p.walk)
+}
+
+// meets tells whether the pattern matches the name or, for PATH/*, anything below PATH: what a deny rule has to stop.
+func (p pattern) meets(name string, who *subject) bool {
+	if path, below := strings.CutSuffix(name, "/"+scope.All); below {
+		return p.bind(path, who, p.walkBelow)
 	}
-	// {group} more than once means the same group each time. Only groups that the name holds can be meant.
+	return p.covers(name, who)
+}
+
+// bind calls walk with what {group} stands for, or "" for any group. {group} more than once means the same one each time.
+func (p pattern) bind(name string, who *subject, walk func(name string, who *subject, bound string) bool) bool {
+	if p.groups < 2 {
+		return walk(name, who, "")
+	}
 	for g := range who.groups {
-		if g != "" && strings.Contains(name, g) && p.matchBound(name, who, g) {
+		if g != "" && walk(name, who, g) {
 			return true
 		}
 	}
 	return false
 }
 
-// matchBound walks the pattern's segments with the set of places in the name that they can have come to, so its cost
-// is the product of the two lengths, whatever the number of wildcards. bound is what {group} stands for, or "" for any.
-func (p pattern) matchBound(name string, who *subject, bound string) bool {
-	var buffer [16]string
-	parts := buffer[:0]
-	for part := range strings.SplitSeq(name, "/") {
-		parts = append(parts, part)
-	}
+// walk follows the pattern's segments with the set of places in the name that they can have come to, so its cost is the
+// product of the two lengths, whatever the number of wildcards.
+func (p pattern) walk(name string, who *subject, bound string) bool {
+	parts := strings.Split(name, "/")
 	if len(p.segments) > len(parts) {
 		return false
 	}
-	var bits [17]bool
-	at := bits[:]
-	if len(parts) >= len(bits) {
-		at = make([]bool, len(parts)+1)
-	}
-	at = at[:len(parts)+1]
+	at := make([]bool, len(parts)+1)
 	at[0] = true
 	for _, seg := range p.segments {
-		alive := false
-		if seg.anyDepth {
-			// From the first place on, one or more whole segments.
-			reached := false
-			for i := range at {
-				at[i], reached = reached, reached || at[i]
-				alive = alive || at[i]
-			}
-		} else {
-			for i := len(parts) - 1; i >= 0; i-- {
-				at[i+1] = at[i] && seg.match(parts[i], who, bound)
-				alive = alive || at[i+1]
-			}
-			at[0] = false
-		}
-		if !alive {
+		if !seg.step(at, parts, who, bound) {
 			return false
 		}
 	}
 	return at[len(parts)]
 }
 
-// match tells whether one segment of a name matches. A literal "*" there is GitLab's "everything below": no single
-// segment may cover it, only "**" does.
-func (seg segment) match(s string, who *subject, bound string) bool {
-	if s == scope.All || s == "" {
-		return false
-	}
-	if len(seg.tokens) == 1 {
-		switch t := seg.tokens[0]; t.kind {
-		case literal:
-			return s == t.text
-		case star:
+// walkBelow tells whether the pattern can match a name that begins with the segments of path and goes on: when some of
+// it is left after path, or when its "**" reaches beyond.
+func (p pattern) walkBelow(path string, who *subject, bound string) bool {
+	parts := strings.Split(path, "/")
+	at := make([]bool, len(parts)+1)
+	at[0] = true
+	for _, seg := range p.segments {
+		if seg.anyDepth || at[len(parts)] {
 			return true
 		}
+		if !seg.step(at, parts, who, bound) {
+			return false
+		}
 	}
-	// The same walk as over segments, over bytes. Names have at most scope.MaxNameLength of them.
-	var at [scope.MaxNameLength + 1]bool
-	if len(s) >= len(at) {
+	return false
+}
+
+// step moves the set of places over one segment of the pattern, and tells whether any is left.
+func (seg segment) step(at []bool, parts []string, who *subject, bound string) bool {
+	alive := false
+	if seg.anyDepth { // from the first place on, one or more whole segments
+		reached := false
+		for i := range at {
+			at[i], reached = reached, reached || at[i]
+			alive = alive || at[i]
+		}
+		return alive
+	}
+	for i := len(parts) - 1; i >= 0; i-- {
+		at[i+1] = at[i] && seg.match(parts[i], who, bound)
+		alive = alive || at[i+1]
+	}
+	at[0] = false
+	return alive
+}
+
+// match tells whether one segment of a name matches. "*" there is GitLab's: no single segment may cover it.
+func (seg segment) match(s string, who *subject, bound string) bool {
+	first, last := seg.tokens[0], seg.tokens[len(seg.tokens)-1]
+	switch {
+	case s == scope.All || s == "" || len(s) > scope.MaxNameLength:
+		return false
+	case len(seg.tokens) == 1 && first.kind == literal:
+		return s == first.text
+	case len(seg.tokens) == 1 && first.kind == star:
+		return true
+	case first.kind == literal && !strings.HasPrefix(s, first.text), last.kind == literal && !strings.HasSuffix(s, last.text):
 		return false
 	}
+	// The same walk as over segments, over bytes.
+	var at [scope.MaxNameLength + 1]bool
 	at[0] = true
 	for _, t := range seg.tokens {
 		var next [scope.MaxNameLength + 1]bool
 		alive := false
-		for i := range len(s) {
-			if !at[i] {
-				continue
+		move := func(to int) { next[to], alive = true, true }
+		switch {
+		case t.kind == star:
+			for i := range len(s) {
+				if at[i] { // everything behind the first place
+					for j := i + 1; j <= len(s); j++ {
+						move(j)
+					}
+					break
+				}
 			}
-			switch t.kind {
-			case star:
-				for j := i + 1; j <= len(s); j++ {
-					next[j], alive = true, true
+		case t.kind == group && bound == "":
+			for _, span := range who.groupsIn(s) {
+				if at[span.from] {
+					move(span.to)
 				}
-			case group:
-				if bound != "" {
-					if strings.HasPrefix(s[i:], bound) {
-						next[i+len(bound)], alive = true, true
-					}
-					continue
-				}
-				for j := i + 1; j <= len(s); j++ {
-					if _, member := who.groups[s[i:j]]; member {
-						next[j], alive = true, true
-					}
-				}
-			default:
-				text := who.text(t)
-				if text != "" && strings.HasPrefix(s[i:], text) {
-					next[i+len(text)], alive = true, true
+			}
+		default:
+			text := who.text(t)
+			if t.kind == group {
+				text = bound
+			}
+			for i := range len(s) {
+				if text != "" && at[i] && strings.HasPrefix(s[i:], text) {
+					move(i + len(text))
 				}
 			}
 		}

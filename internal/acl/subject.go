@@ -14,6 +14,39 @@ import (
 type subject struct {
 	users.Principal
 	groups map[string]struct{}
+	spans  map[string][]span // by segment: where it holds a group's name, found once for all rules
+}
+
+// span is a part of a segment.
+type span struct{ from, to int }
+
+// groupsIn finds the subject's groups in a segment of a name.
+func (s *subject) groupsIn(segment string) []span {
+	if found, ok := s.spans[segment]; ok {
+		return found
+	}
+	found, longest := []span{}, s.longest()
+	for i := range len(segment) {
+		for j := i + 1; j <= min(len(segment), i+longest); j++ {
+			if _, member := s.groups[segment[i:j]]; member {
+				found = append(found, span{i, j})
+			}
+		}
+	}
+	if s.spans == nil {
+		s.spans = map[string][]span{}
+	}
+	s.spans[segment] = found
+	return found
+}
+
+// longest is the length of the longest group.
+func (s *subject) longest() int {
+	most := 0
+	for g := range s.groups {
+		most = max(most, len(g))
+	}
+	return most
 }
 
 // text is what a literal, {user} or {claims.NAME} stands for; "" when the subject has no such thing.
@@ -47,10 +80,14 @@ func parseSubject(s string) (matcher, error) {
 	if !ok || kind != "user" && kind != "group" && kind != "robot" {
 		return matcher{}, fmt.Errorf("%q is no subject; would be right: %s", s, subjectForms)
 	}
-	g, err := parseGlob(text)
-	if err != nil {
+	plain := text
+	if kind == "group" { // the groups of some directories hold colons; names of users and robots cannot
+		plain = strings.ReplaceAll(text, ":", "x")
+	}
+	if err := checkGlob(plain); err != nil {
 		return matcher{}, fmt.Errorf("%q: %w", s, err)
 	}
+	g := glob{strings.Split(norm.NFC.String(text), "*")}
 	return matcher{kind, g}, nil
 }
 
@@ -89,21 +126,15 @@ func (m matcher) match(who *subject) bool {
 // glob is a name in which each * stands for one or more characters. parts are what stands between the stars.
 type glob struct{ parts []string }
 
-func parseGlob(s string) (glob, error) {
+func checkGlob(s string) error {
 	switch {
 	case s == "":
-		return glob{}, errors.New("the name is missing")
+		return errors.New("the name is missing")
 	case strings.Contains(s, "**"):
-		return glob{}, errors.New("** is for repositories; in a name * stands for one or more characters")
+		return errors.New("** is for repositories; in a name * stands for one or more characters")
 	}
-	s = norm.NFC.String(s)
-	if plain := strings.ReplaceAll(s, "*", "x"); strings.Contains(plain, ":") {
-		// Groups of some directories hold colons; user names cannot (users.ParseName), so such a glob never matches one.
-		return glob{strings.Split(s, "*")}, nil
-	} else if _, err := users.ParseName(plain); err != nil {
-		return glob{}, err
-	}
-	return glob{strings.Split(s, "*")}, nil
+	_, err := users.ParseName(strings.ReplaceAll(s, "*", "x"))
+	return err
 }
 
 func (g glob) match(s string) bool {

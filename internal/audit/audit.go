@@ -51,6 +51,7 @@ type Log struct {
 	mu   sync.Mutex
 	out  io.Writer
 	file string // "" when out is not a file of ours
+	torn bool   // the last write ended within a line
 }
 
 // Open opens an output: stderr, stdout or file:/path (made with mode 0600, appended to).
@@ -94,8 +95,15 @@ func (l *Log) Record(e Event) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if _, err := l.out.Write(append(line, '\n')); err != nil {
+	line = append(line, '\n')
+	if l.torn { // a full disk, for example: what is left of that line must not spoil this one
+		line = append([]byte{'\n'}, line...)
+	}
+	n, err := l.out.Write(line)
+	if err != nil {
+		l.torn = l.torn || n > 0
 		return fmt.Errorf("writing the audit log: %w", err)
 	}
+	l.torn = false
 	return nil
 }

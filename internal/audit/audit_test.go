@@ -221,3 +221,38 @@ func TestStandardOutputsAreTakenByName(t *testing.T) {
 		}
 	}
 }
+
+// full is a disk that fills up in the middle of a line, and has room again later.
+type full struct {
+	written strings.Builder
+	room    int // of the next write; negative = enough
+}
+
+func (f *full) Write(p []byte) (int, error) {
+	if f.room < 0 || f.room >= len(p) {
+		return f.written.Write(p)
+	}
+	n, _ := f.written.Write(p[:f.room])
+	return n, errors.New("no space left on device")
+}
+
+func TestATornLineSpoilsNoOther(t *testing.T) {
+	disk := &full{room: 10}
+	log := audit.New(disk)
+	for range 2 { // torn, and then not even begun
+		if err := log.Record(audit.Event{RequestID: "lost"}); err == nil {
+			t.Error("a line that was not written was acknowledged")
+		}
+		disk.room = 0
+	}
+	disk.room = -1
+	for _, id := range []string{"a", "b"} {
+		if err := log.Record(audit.Event{RequestID: id}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lines := strings.Split(strings.TrimSuffix(disk.written.String(), "\n"), "\n")
+	if len(lines) != 3 || !strings.Contains(lines[1], `"id":"a"`) || !strings.Contains(lines[2], `"id":"b"`) {
+		t.Errorf("lines %q", lines)
+	}
+}

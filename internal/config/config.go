@@ -21,6 +21,7 @@ type Config struct {
 
 	dir   string                   // relative paths start here
 	where func(path string) string // place of a key path
+	given func(path string) bool   // whether the file has a key path
 }
 
 // Server is how clients and operators reach the process.

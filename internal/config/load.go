@@ -74,10 +74,21 @@ func Load(file string, environ, sets []string) (*Config, error) {
 		return doc.Where(path)
 	}
 	c := Defaults()
-	c.dir, c.where = filepath.Dir(file), where
+	c.dir, c.where, c.given = filepath.Dir(file), where, doc.Has
 	note(document.Decode("", k.Raw(), &c, where))
 	c.resolvePaths()
-	faults = append(faults, c.validate()...)
+	// A key that could not be read has been said to be wrong; what stands there instead is not judged.
+	unread := map[string]bool{}
+	for _, err := range faults {
+		for _, f := range document.Faults(err) {
+			unread[f.Key] = true
+		}
+	}
+	for _, err := range c.validate() {
+		if f := document.Faults(err); len(f) == 0 || !unread[f[0].Key] {
+			faults = append(faults, err)
+		}
+	}
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
 	}

@@ -66,7 +66,7 @@ func TestAFaultInAVariableNamesTheVariable(t *testing.T) {
 		"AUTHSERVER_SERVICES=registry.local":         "services: text where a list belongs",
 		"AUTHSERVER_USERS=htpasswd":                  "users: text where a list belongs",
 		"AUTHSERVER_ACL__FILES=,":                    "acl.files: missing; without a policy nobody may do anything, would be right: files: [policy.yaml]",
-		"AUTHSERVER_SERVER__TRUSTED_PROXIES=unix,me": `server.trusted_proxies[1]: "me" is no network; would be right: 10.0.0.0/8, 192.0.2.7/32 or unix`,
+		"AUTHSERVER_SERVER__TRUSTED_PROXIES=unix,me": `server.trusted_proxies[1]: "me" is no network; would be right: 10.0.0.0/8, 2001:db8::/32 or 192.0.2.7, or unix`,
 	} {
 		t.Run(variable, func(t *testing.T) {
 			// AUTHSERVER_SERVICES leaves no service; what follows from that is no fault of interest here.

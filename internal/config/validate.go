@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"net"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"authserver/internal/document"
+	"authserver/internal/network"
 )
 
 // Bounds of token lifetimes. Clients take a lifetime under 60 s for 60 s (Distribution's token.md, expires_in), and a
@@ -97,8 +97,8 @@ func (v *validation) server() {
 	}
 	v.oneOf("server.tls.min_version", s.TLS.MinVersion, []string{"1.2", "1.3"})
 	for i, proxy := range s.TrustedProxies {
-		if _, err := netip.ParsePrefix(proxy); err != nil && proxy != "unix" {
-			v.fault(fmt.Sprintf("server.trusted_proxies[%d]", i), "%q is no network; would be right: 10.0.0.0/8, 192.0.2.7/32 or unix", proxy)
+		if _, err := network.Parse(proxy); err != nil && proxy != "unix" {
+			v.fault(fmt.Sprintf("server.trusted_proxies[%d]", i), "%v, or unix", err)
 		}
 	}
 	for i, origin := range s.CORSOrigins {
@@ -196,7 +196,7 @@ func (v *validation) services() {
 		} else {
 			v.claim(path+".issuer", s.Issuer)
 		}
-		if s.TokenLifetime == 0 {
+		if s.TokenLifetime == 0 && !v.c.given(path+".token_lifetime") {
 			s.TokenLifetime = v.c.Issuer.TokenLifetime
 		} else {
 			v.between(path+".token_lifetime", s.TokenLifetime, MinTokenLifetime, MaxTokenLifetime)

@@ -72,6 +72,22 @@ func JoinFaults(faults []*Fault) error {
 	return errors.Join(errs...)
 }
 
+// Faults lists the faults in an error.
+func Faults(err error) []*Fault {
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		var all []*Fault
+		for _, e := range many.Unwrap() {
+			all = append(all, Faults(e)...)
+		}
+		return all
+	}
+	var f *Fault
+	if errors.As(err, &f) {
+		return []*Fault{f}
+	}
+	return nil
+}
+
 // compareWhere sorts by file, then by line as a number.
 func compareWhere(a, b string) int {
 	split := func(s string) (string, int) {

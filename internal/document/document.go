@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -29,6 +30,8 @@ func (f *Fault) Error() string {
 	}
 	return f.Where + ": " + f.Key + ": " + f.Problem
 }
+
+var decimal = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
 
 // Document is a parsed file: plain maps, lists and scalars, and the line of every key path.
 type Document struct {
@@ -114,6 +117,10 @@ func (d *Document) value(path string, n *yaml.Node, faults *[]error) any {
 		fault(n, path, "anchors and aliases are not read; write the value out")
 		return nil
 	}
+	if n.Style&yaml.TaggedStyle != 0 {
+		fault(n, path, "tags are not read; remove "+n.Tag)
+		return nil
+	}
 	switch n.Kind {
 	case yaml.MappingNode:
 		m := make(map[string]any, len(n.Content)/2)
@@ -144,6 +151,8 @@ func (d *Document) value(path string, n *yaml.Node, faults *[]error) any {
 	switch err := n.Decode(&v); {
 	case n.Tag == "!!timestamp": // a date is text to us
 		return n.Value
+	case n.Tag == "!!int" && !decimal.MatchString(n.Value): // 010 is 8 to YAML 1.1 and 10 to 1.2
+		fault(n, path, fmt.Sprintf("%q is not a plain decimal number; write it without leading zeros, signs, underscores or a base", n.Value))
 	case err != nil:
 		fault(n, path, "not a value: "+strings.TrimPrefix(err.Error(), "yaml: "))
 	case v == nil:
@@ -158,6 +167,12 @@ func Join(path, key string) string {
 		return key
 	}
 	return path + "." + key
+}
+
+// Has tells whether a key path is in the file.
+func (d *Document) Has(path string) bool {
+	_, ok := d.lines[path]
+	return ok
 }
 
 // Where is "file:line" of a key path, or of the nearest key above it that is in the file.

@@ -8,23 +8,21 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 )
 
-// WriteFile writes data beside name, syncs it, renames it over name and syncs the folder. A file that exists keeps its
-// mode and its owner (root may edit a file that the service reads under another uid); a new one gets perm.
+// WriteFile writes data beside name, syncs it, renames it over name and syncs the folder. The file has mode perm. It keeps
+// its owner, and a new one gets its folder's: root may edit what the service reads under another uid.
 func WriteFile(name string, data []byte, perm fs.FileMode) (err error) {
 	// A link is followed, so that what it points to is replaced, and not the link.
 	if target, err := filepath.EvalSymlinks(name); err == nil {
 		name = target
 	}
-	owner := &syscall.Stat_t{Uid: uint32(os.Geteuid()), Gid: uint32(os.Getegid())}
-	if info, err := os.Stat(name); err == nil {
-		perm = info.Mode().Perm()
-		if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-			owner = stat
-		}
-	}
 	dir := filepath.Dir(name)
+	owner := dir
+	if _, err := os.Stat(name); err == nil {
+		owner = name
+	}
 	tmp, err := os.CreateTemp(dir, "."+filepath.Base(name)+".*")
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", name, err)
@@ -36,10 +34,8 @@ func WriteFile(name string, data []byte, perm fs.FileMode) (err error) {
 			err = fmt.Errorf("writing %s: %w", name, err)
 		}
 	}()
-	if owner.Uid != uint32(os.Geteuid()) || owner.Gid != uint32(os.Getegid()) {
-		if err = tmp.Chown(int(owner.Uid), int(owner.Gid)); err != nil {
-			return err
-		}
+	if err = giveTo(tmp.Name(), owner); err != nil {
+		return err
 	}
 	if err = tmp.Chmod(perm); err != nil {
 		return err
@@ -59,6 +55,33 @@ func WriteFile(name string, data []byte, perm fs.FileMode) (err error) {
 	return syncDir(dir)
 }
 
+// Mkdir makes a folder with mode perm and its parent's owner. It is no error when it is there.
+func Mkdir(name string, perm fs.FileMode) error {
+	if err := os.Mkdir(name, perm); err != nil {
+		if errors.Is(err, fs.ErrExist) {
+			return nil
+		}
+		return err
+	}
+	return giveTo(name, filepath.Dir(name))
+}
+
+// giveTo makes name belong to the owner of like. Only root can, and only root needs to.
+func giveTo(name, like string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	info, err := os.Stat(like)
+	if err != nil {
+		return err
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || stat.Uid == 0 && stat.Gid == 0 {
+		return nil
+	}
+	return os.Chown(name, int(stat.Uid), int(stat.Gid))
+}
+
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -67,15 +90,26 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// How long Lock waits: whoever can open a folder can lock it, and must not keep us for ever.
+const (
+	lockTimeout = 10 * time.Second
+	lockRetry   = 20 * time.Millisecond
+)
+
 // Lock takes an exclusive advisory lock on a folder, held until the returned function is called or the process ends.
 func Lock(dir string) (unlock func(), err error) {
 	d, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(d.Fd()), syscall.LOCK_EX); err != nil {
-		_ = d.Close()
-		return nil, fmt.Errorf("locking %s: %w", dir, err)
+	for deadline := time.Now().Add(lockTimeout); ; time.Sleep(lockRetry) {
+		err = syscall.Flock(int(d.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return func() { _ = d.Close() }, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) || time.Now().After(deadline) {
+			_ = d.Close()
+			return nil, fmt.Errorf("locking %s: %w; another process holds it", dir, err)
+		}
 	}
-	return func() { _ = d.Close() }, nil
 }

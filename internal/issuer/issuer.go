@@ -130,7 +130,7 @@ func (i *Issuer) Keyring() *Keyring { return i.ring }
 func (i *Issuer) Issue(ctx context.Context, r Request) (Result, error) {
 	now := i.now()
 	event := audit.Event{
-		Time: now, Event: "token", RequestID: r.ID, Grant: r.Grant, Service: r.Service,
+		Time: now, Event: "token", RequestID: r.ID, Grant: r.Grant,
 		Asked: r.Asked.String(), Dropped: r.Dropped,
 	}
 	if r.Client.IsValid() {
@@ -148,7 +148,7 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (Result, error) {
 
 	service, err := i.service(r.Service)
 	if err != nil {
-		return fail(audit.Invalid, err)
+		return fail(audit.Invalid, fmt.Errorf("%w %.128q", err, r.Service)) // quoted: a client wrote it
 	}
 	result.Service, event.Service = service.Name, service.Name
 

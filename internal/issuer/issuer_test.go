@@ -58,7 +58,7 @@ func TestARequestThatIsNotAnsweredSaysWhyAndIsRecorded(t *testing.T) {
 			change: func(r *issuer.Request, _ *issuer.Config) { r.Service = "evil.example.com" },
 			is:     issuer.ErrUnknownService, isNot: users.ErrRefused,
 			event: func(e *audit.Event) {
-				e.Outcome, e.Service, e.Principal, e.Reason = audit.Invalid, "evil.example.com", "alice", "unknown service"
+				e.Outcome, e.Service, e.Principal, e.Reason = audit.Invalid, "", "alice", `unknown service "evil.example.com"`
 			},
 			result: issuer.Result{Outcome: audit.Invalid},
 		},
@@ -66,7 +66,15 @@ func TestARequestThatIsNotAnsweredSaysWhyAndIsRecorded(t *testing.T) {
 			change: func(r *issuer.Request, _ *issuer.Config) { r.Service = "Registry.local" },
 			is:     issuer.ErrUnknownService,
 			event: func(e *audit.Event) {
-				e.Outcome, e.Service, e.Principal, e.Reason = audit.Invalid, "Registry.local", "alice", "unknown service"
+				e.Outcome, e.Service, e.Principal, e.Reason = audit.Invalid, "", "alice", `unknown service "Registry.local"`
+			},
+			result: issuer.Result{Outcome: audit.Invalid},
+		},
+		"a service that would disturb a terminal": {
+			change: func(r *issuer.Request, _ *issuer.Config) { r.Service = "\u009b31m\u202e" + strings.Repeat("x", 1000) },
+			is:     issuer.ErrUnknownService,
+			event: func(e *audit.Event) {
+				e.Outcome, e.Service, e.Principal, e.Reason = audit.Invalid, "", "alice", `unknown service "\u009b31m\u202e`+strings.Repeat("x", 123)+`"`
 			},
 			result: issuer.Result{Outcome: audit.Invalid},
 		},

@@ -170,6 +170,9 @@ func readPEM(file string) ([]byte, error) {
 	return os.ReadFile(file)
 }
 
+// errExposed is a key file that everybody can read. It is never mended by itself: somebody may have read it.
+var errExposed = errors.New("everybody on this machine can read it")
+
 // readPrivateKey reads the private key of a PEM file: PKCS #8, PKCS #1 or SEC 1. Other blocks are passed over.
 func readPrivateKey(file string) (crypto.Signer, error) {
 	data, err := readPEM(file)
@@ -179,7 +182,7 @@ func readPrivateKey(file string) (crypto.Signer, error) {
 	// The key signs tokens for every image: whoever can read it is the token server. Groups are left to the operator,
 	// because volumes in Kubernetes are shared with a pod by group.
 	if info, err := os.Stat(file); err == nil && info.Mode().Perm()&0o007 != 0 {
-		return nil, fmt.Errorf("%s: everybody on this machine can read it; run: chmod o-rwx %s", file, file)
+		return nil, fmt.Errorf("%s: %w; run: chmod o-rwx %s", file, errExposed, file)
 	}
 	private, err := parsePrivateKey(data)
 	if err != nil {

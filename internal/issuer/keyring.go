@@ -74,6 +74,10 @@ func OpenKeyring(c KeyConfig) (*Keyring, error) {
 		if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
 			return nil, fmt.Errorf("data folder: %w", err)
 		}
+		// Whoever can write there can put in a root of their own.
+		if info, err := os.Stat(c.DataDir); err == nil && info.Mode().Perm()&0o002 != 0 {
+			return nil, fmt.Errorf("data folder: everybody on this machine can write to %s; run: chmod o-w %s", c.DataDir, c.DataDir)
+		}
 		unlock, err := durable.Lock(c.DataDir)
 		if err != nil {
 			return nil, fmt.Errorf("data folder: %w", err)
@@ -91,6 +95,7 @@ func OpenKeyring(c KeyConfig) (*Keyring, error) {
 		o.ring.byName[s.Name] = key
 		o.ring.services = append(o.ring.services, s.Name)
 	}
+	faults = append(faults, o.ring.pinnedAlone(c.Services)...)
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
 	}
@@ -98,6 +103,21 @@ func OpenKeyring(c KeyConfig) (*Keyring, error) {
 		o.warn("the root certificate ends %s; make a new one and give it to the registries before", root.NotAfter.Format(time.DateOnly))
 	}
 	return o.ring, nil
+}
+
+// pinnedAlone refuses a key that a pinned service shares with another. Verifiers that compare with one key check neither
+// iss nor aud (zot, ChartMuseum): a token for the other service would be good there. Keys are compared, not files.
+func (r *Keyring) pinnedAlone(services []Service) []error {
+	var faults []error
+	for i, a := range services {
+		for _, b := range services[i+1:] {
+			keyA, keyB := r.For(a.Name), r.For(b.Name)
+			if keyA != nil && keyB != nil && keyA.ID == keyB.ID && (a.Verifier == VerifierPinned || b.Verifier == VerifierPinned) {
+				faults = append(faults, fmt.Errorf("services %q and %q have the same key; a service with verifier pinned needs one of its own, because its registry takes whatever that key signs", a.Name, b.Name))
+			}
+		}
+	}
+	return faults
 }
 
 // opening is one run of OpenKeyring.
@@ -119,12 +139,10 @@ func (o *opening) key(s Service) (*Key, error) {
 	var open func(slot string) (*Key, error)
 	switch {
 	case s.KeyFile != "":
-		slot, open = "file "+s.KeyFile+" "+s.Algorithm+" "+s.Verifier, func(string) (*Key, error) {
+		slot, open = strings.Join([]string{"file", s.KeyFile, s.CertificateFile, s.Algorithm, s.Verifier}, "\n"), func(string) (*Key, error) {
 			return o.ownKey(s.KeyFile, s.CertificateFile, s.Algorithm, s.Verifier)
 		}
 	case s.Verifier == VerifierPinned:
-		// Verifiers that compare with one key check neither iss nor aud (zot, ChartMuseum), so a key that two services
-		// share would make a token for one good at the other.
 		slot, open = filepath.Join("pinned", url.PathEscape(s.Name)), func(slot string) (*Key, error) {
 			return o.pinned(slot, s)
 		}
@@ -179,6 +197,9 @@ func (o *opening) ownKey(keyFile, certificateFile, algorithm, verifier string) (
 	if left := x5c[0].NotAfter.Sub(o.now); left < 30*24*time.Hour {
 		o.warn("the certificate in %s ends %s; registries refuse every token from then on", certificateFile, x5c[0].NotAfter.Format(time.RFC3339))
 	}
+	if verifier == VerifierPinned {
+		anchor = x5c[0] // it compares with the key itself, whoever certified it
+	}
 	return newKey(private, algorithm, verifier, keyFile, x5c, anchor)
 }
 
@@ -200,7 +221,7 @@ func (o *opening) keep(keyFile string, private crypto.Signer, c *x509.Certificat
 	if o.DryRun {
 		return nil
 	}
-	if err := os.MkdirAll(filepath.Dir(keyFile), 0o700); err != nil {
+	if err := durable.Mkdir(filepath.Dir(keyFile), 0o700); err != nil {
 		return err
 	}
 	if private != nil {
@@ -269,6 +290,11 @@ func (o *opening) loadRoot() error {
 		if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
+		// Signing keys without a root: it was lost, or is elsewhere. A new one would be trusted by no registry.
+		if leaves, err := os.ReadDir(o.path("chain")); err == nil && len(leaves) > 0 {
+			return fmt.Errorf("%s is not there, but signing keys under it are (%s); bring it back, or remove them to begin with a new root, which every registry must then be given",
+				o.path("root.crt"), o.path("chain"))
+		}
 		if private, err = o.loadOrGenerate("root.key", ES256); err != nil {
 			return err
 		}
@@ -288,6 +314,9 @@ func (o *opening) leaf(slot, algorithm string) (*Key, error) {
 	}
 	keyFile, certificateFile := o.path(slot+".key"), o.path(slot+".crt")
 	key, err := o.readLeaf(keyFile, certificateFile, algorithm)
+	if errors.Is(err, errExposed) || errors.Is(err, fs.ErrPermission) {
+		return nil, err // for the operator to mend, not for us to replace
+	}
 	due := err != nil || o.now.Sub(key.Chain[0].NotBefore.Add(backdate)) >= o.RotateEvery
 	if !due {
 		return key, nil

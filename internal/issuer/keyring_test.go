@@ -541,3 +541,121 @@ func TestKeysAreKeptAsPKCS8(t *testing.T) {
 		t.Errorf("the file holds another key: %T", key)
 	}
 }
+
+// A key that everybody could read is for the operator to judge. Replacing it by itself would hide that, and each time anew.
+func TestAnExposedLeafIsNotReplaced(t *testing.T) {
+	dir := t.TempDir()
+	config := keys(dir, service("registry.local", issuer.VerifierChain))
+	open(t, config)
+	path := filepath.Join(dir, "chain/es256.key")
+	before, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		_, err := issuer.OpenKeyring(config)
+		wantError(t, err, fmt.Sprintf("key of service %q: %s: everybody on this machine can read it; run: chmod o-rwx %s", "registry.local", path, path))
+	}
+	if after, err := os.ReadFile(path); err != nil || string(after) != string(before) {
+		t.Errorf("the key was replaced: %v", err)
+	}
+	// And a key that is due is written with its own mode, whatever the old one's was.
+	if err := os.Chmod(path, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	config.Now = func() time.Time { return time.Now().Add(config.RotateEvery + time.Hour) }
+	open(t, config)
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+}
+
+func TestAPinnedKeyIsOneServicesAlone(t *testing.T) {
+	dir := t.TempDir()
+	first := service("zot", issuer.VerifierPinned)
+	open(t, keys(dir, first))
+	copied := filepath.Join(t.TempDir(), "copy.key")
+	data, err := os.ReadFile(filepath.Join(dir, "pinned/zot.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(copied, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, verifier := range []string{issuer.VerifierPinned, issuer.VerifierChain, issuer.VerifierJWKS} {
+		second := service("other", verifier)
+		second.KeyFile, second.CertificateFile = copied, filepath.Join(dir, "pinned/zot.crt")
+		for _, order := range [][]issuer.Service{{first, second}, {second, first}} {
+			_, err := issuer.OpenKeyring(keys(dir, order...))
+			wantError(t, err, fmt.Sprintf("services %q and %q have the same key; a service with verifier pinned needs one of its own, because its registry takes whatever that key signs", order[0].Name, order[1].Name))
+		}
+	}
+}
+
+func TestEachServiceWithOneKeyHasItsOwnCertificateRead(t *testing.T) {
+	dir := t.TempDir()
+	open(t, keys(dir, service("x", issuer.VerifierChain)))
+	one, two := service("one", issuer.VerifierChain), service("two", issuer.VerifierChain)
+	one.KeyFile, one.CertificateFile = filepath.Join(dir, "chain/es256.key"), filepath.Join(dir, "chain/es256.crt")
+	two.KeyFile, two.CertificateFile = one.KeyFile, filepath.Join(dir, "none.crt")
+	if _, err := issuer.OpenKeyring(keys(t.TempDir(), one, two)); err == nil || !strings.Contains(err.Error(), "none.crt") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// zot and ChartMuseum compare with the key of the certificate they are given, whoever signed it.
+func TestAPinnedServiceTakesACertificateOfACertificateAuthority(t *testing.T) {
+	dir := t.TempDir()
+	open(t, keys(dir, service("x", issuer.VerifierChain)))
+	chain := filepath.Join(dir, "chain.pem")
+	var bundle []byte
+	for _, name := range []string{"chain/es256.crt", "root.crt"} {
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		bundle = append(bundle, data...)
+	}
+	if err := os.WriteFile(chain, bundle, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	zot := service("zot", issuer.VerifierPinned)
+	zot.KeyFile, zot.CertificateFile = filepath.Join(dir, "chain/es256.key"), chain
+	ring := open(t, keys(t.TempDir(), zot))
+	key := ring.For("zot")
+	if !key.Anchor.Equal(key.Chain[0]) || key.Anchor.IsCA {
+		t.Errorf("the registry would be given %s", key.Anchor.Subject)
+	}
+}
+
+func TestALostRootIsNotReplacedUnderItsSigningKeys(t *testing.T) {
+	dir := t.TempDir()
+	config := keys(dir, service("registry.local", issuer.VerifierChain))
+	open(t, config)
+	for _, name := range []string{"root.crt", "root.key"} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, dryRun := range []bool{true, false} {
+		config.DryRun = dryRun
+		_, err := issuer.OpenKeyring(config)
+		wantError(t, err, fmt.Sprintf("key of service %q: %s is not there, but signing keys under it are (%s); bring it back, or remove them to begin with a new root, which every registry must then be given",
+			"registry.local", filepath.Join(dir, "root.crt"), filepath.Join(dir, "chain")))
+	}
+	if _, err := os.Stat(filepath.Join(dir, "root.key")); err == nil {
+		t.Error("a new root was made")
+	}
+}
+
+func TestADataFolderThatEverybodyCanWriteToIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	_, err := issuer.OpenKeyring(keys(dir, service("registry.local", issuer.VerifierChain)))
+	wantError(t, err, fmt.Sprintf("data folder: everybody on this machine can write to %s; run: chmod o-w %s", dir, dir))
+}

@@ -2,6 +2,7 @@ package issuer
 
 import (
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -45,16 +46,14 @@ func TestTheSelfCheckVerifiesAsARegistryWould(t *testing.T) {
 		s, ring := openFor(verifier)
 		_, other := openFor(verifier)
 		key := ring.For(s.Name)
-		// A key that claims to be ours: our kid, and for chain no certificate of our root.
+		// A key that claims to be ours: with our kid, and certificates of its own.
 		forged := *other.For(s.Name)
-		signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: forged.private, KeyID: key.ID}},
-			(&jose.SignerOptions{}).WithHeader("x5c", []string{}))
-		if err != nil {
-			t.Fatal(err)
-		}
+		options := &jose.SignerOptions{}
 		if verifier != VerifierJWKS {
-			forged.signer = signer
-		} else if forged.signer, err = jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: forged.private, KeyID: key.ID}}, nil); err != nil {
+			options = options.WithHeader("x5c", []string{base64.StdEncoding.EncodeToString(forged.Chain[0].Raw)})
+		}
+		var err error
+		if forged.signer, err = jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: forged.private, KeyID: key.ID}}, options); err != nil {
 			t.Fatal(err)
 		}
 		with := func(change func(c *claims)) string {
@@ -84,6 +83,30 @@ func TestTheSelfCheckVerifiesAsARegistryWould(t *testing.T) {
 				t.Errorf("%s, %s: %v, want %q", verifier, name, err, c.want)
 			}
 		}
+	}
+}
+
+func TestTheSelfCheckTrustsWhatTheRegistryWasGivenAndNotWhatTheTokenCarries(t *testing.T) {
+	at := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
+	s := Service{Name: "registry.local", Issuer: "auth", Verifier: VerifierChain, Algorithm: ES256, Lifetime: 5 * time.Minute}
+	open := func() *Keyring {
+		ring, err := OpenKeyring(KeyConfig{DataDir: t.TempDir(), Name: "auth", Services: []Service{s}, RotateEvery: time.Hour, Now: func() time.Time { return at }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ring
+	}
+	ring, other := open(), open()
+	token, _, err := mint(s, ring.For(s.Name), "", nil, at, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := verify(s, ring, token, at); err != nil {
+		t.Fatal(err)
+	}
+	ring.For(s.Name).Anchor = other.Root
+	if err := verify(s, ring, token, at); err == nil || !strings.HasPrefix(err.Error(), "its certificates: x509: certificate signed by unknown authority") {
+		t.Errorf("a registry with another root: %v", err)
 	}
 }
 

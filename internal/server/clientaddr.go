@@ -28,9 +28,7 @@ func (s *server) clientAddr(r *http.Request) (netip.Addr, error) {
 		xff = append(xff, strings.Split(value, ",")...)
 	}
 	for _, value := range r.Header.Values("Forwarded") {
-		for element := range strings.SplitSeq(value, ",") {
-			forwarded = append(forwarded, forwardedFor(element))
-		}
+		forwarded = append(forwarded, forwardedFor(value)...)
 	}
 	switch {
 	case xff == nil && forwarded == nil:
@@ -63,14 +61,42 @@ func (s *server) trusted(addr netip.Addr) bool {
 	return addr.IsValid() && slices.ContainsFunc(s.TrustedProxies, func(n netip.Prefix) bool { return n.Contains(addr) })
 }
 
-// forwardedFor is the `for` of one element of a Forwarded header (RFC 7239 §4), "" without one.
-func forwardedFor(element string) string {
-	for pair := range strings.SplitSeq(element, ";") {
-		if name, value, ok := strings.Cut(strings.TrimSpace(pair), "="); ok && strings.EqualFold(name, "for") {
-			return strings.Trim(value, `"`)
+// forwardedFor lists the `for` of each element of a Forwarded header (RFC 7239 §4). Elements and pairs are told apart
+// outside of quoted strings only: a host may hold a comma, and who chooses the host must not choose the address. An
+// element without one `for`, and everything in a header whose quotes do not close, is "", which is no address.
+func forwardedFor(header string) []string {
+	elements, closed := splitUnquoted(header, ',')
+	hops := make([]string, len(elements))
+	for i, element := range elements {
+		pairs, _ := splitUnquoted(element, ';')
+		found := 0
+		for _, pair := range pairs {
+			name, value, ok := strings.Cut(strings.TrimSpace(pair), "=")
+			if ok && strings.EqualFold(name, "for") {
+				hops[i], found = strings.TrimSuffix(strings.TrimPrefix(value, `"`), `"`), found+1
+			}
+		}
+		if found != 1 || !closed {
+			hops[i] = ""
 		}
 	}
-	return ""
+	return hops
+}
+
+// splitUnquoted splits at a separator outside of quoted strings (RFC 9110 §5.6.4), and tells whether all quotes close.
+func splitUnquoted(s string, separator byte) (parts []string, closed bool) {
+	quoted, start := false, 0
+	for i := 0; i < len(s); i++ {
+		switch {
+		case s[i] == '"':
+			quoted = !quoted
+		case s[i] == '\\' && quoted:
+			i++
+		case s[i] == separator && !quoted:
+			parts, start = append(parts, s[start:i]), i+1
+		}
+	}
+	return append(parts, s[start:]), !quoted
 }
 
 // parseAddr reads an address with or without a port, and returns the zero Addr for anything else.

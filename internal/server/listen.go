@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -26,11 +27,10 @@ func Listen(address string) (net.Listener, error) {
 			return nil, err
 		}
 	}
-	ln, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, err
-	}
-	return ln, os.Chmod(path, 0o660)
+	// The mode is there from the first moment: who may connect to a trusted socket may name any client address.
+	mask := syscall.Umask(0o117)
+	defer syscall.Umask(mask)
+	return net.Listen("unix", path)
 }
 
 // Certificate is a TLS certificate that is read again when its files change.

@@ -51,7 +51,7 @@ func TestRule02GetQuery(t *testing.T) {
 		{"scope=repository:alice/a:pull&scope=repository:alice/a:push", "repository:alice/a:pull,push"},
 		{"client_id=regclient%2Fregctl+%28v0.11.7%29&scope=repository:alice/a:pull", "repository:alice/a:pull"},
 		{"account=alice&offline_token=true&unknown=x&scope=repository:alice/a:pull", "repository:alice/a:pull"},
-		{"offline_token=maybe&scope=repository:alice/a:pull", "repository:alice/a:pull"},
+		{"offline_token=maybe&grant_type=x&scope=repository:alice/a:pull", "repository:alice/a:pull"},
 	}
 	for _, test := range tests {
 		c := f.get("/token?service=registry.local&"+test.query, basic("alice", "secret:1"), header("Service", "x"), header("X-Unknown", "y")).claims(t)
@@ -212,7 +212,13 @@ func TestRule07NoCredentialThatIsHalfOneIsAnonymous(t *testing.T) {
 	// A login whose header a redirect or a proxy has lost.
 	f.get("/token?offline_token=true").unauthorized(t)
 	f.get("/token?offline_token=1").unauthorized(t)
+	f.get("/token?offline_token=yes").unauthorized(t)
 	f.get("/token?offline_token=false").claims(t)
+	// A client that puts its credentials elsewhere is not nobody.
+	for _, query := range []string{"username=alice&password=secret:1", "password=x", "grant_type=password", "refresh_token=x", "access_token=x"} {
+		f.get("/token?scope=repository:public/a:pull&" + query).unauthorized(t)
+	}
+	f.get("http://alice:secret%3A1@localhost/token").unauthorized(t)
 	// Renovate.
 	f.get("/token", header("Authorization", "Bearer abc")).unauthorized(t)
 	// CRI-O and skopeo with an empty password: a name and nothing else.

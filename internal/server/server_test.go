@@ -82,7 +82,8 @@ func newFace(t testing.TB, change ...func(*server.Config)) *face {
 	if err := os.WriteFile(usersFile, []byte(file.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	backend, err := users.LoadHTPasswd(usersFile, users.NewChecker(nil))
+	checker := users.NewChecker(nil)
+	backend, err := users.LoadHTPasswd(usersFile, checker)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +101,7 @@ func newFace(t testing.TB, change ...func(*server.Config)) *face {
 	}
 	f := &face{t: t, log: &buffer{}, audit: &buffer{}, metrics: metrics.New("test", "", "")}
 	mint, err := issuer.New(issuer.Config{
-		Services: services, Keyring: ring, Users: users.NewChain([]users.Authenticator{backend}, f.metrics.Authentication),
+		Services: services, Keyring: ring, Users: users.NewChain([]users.Authenticator{backend}, checker, f.metrics.Authentication),
 		Policy: policy, Audit: audit.New(f.audit),
 	})
 	if err != nil {
@@ -538,6 +539,12 @@ func TestClientAddress(t *testing.T) {
 		{"Forwarded over a trusted hop", trust, proxy, []string{"Forwarded", "for=198.51.100.9, for=172.16.0.2"}, "198.51.100.9"},
 		{"Forwarded without for", trust, proxy, []string{"Forwarded", "for=10.0.0.1, proto=https"}, ""},
 		{"Forwarded by an obfuscated name", trust, proxy, []string{"Forwarded", "for=_hidden"}, ""},
+		{"a host that holds an address", trust, proxy, []string{"Forwarded", `for=198.51.100.9;host="a,for=10.0.0.1";proto=http`}, "198.51.100.9"},
+		{"a host with a quote in it", trust, proxy, []string{"Forwarded", `for=198.51.100.9;host="a\",for=10.0.0.1"`}, "198.51.100.9"},
+		{"a host that holds a pair", trust, proxy, []string{"Forwarded", `host="a;for=10.0.0.1";for=198.51.100.9`}, "198.51.100.9"},
+		{"an address within an obfuscated name", trust, proxy, []string{"Forwarded", `for="_hidden,for=10.0.0.1"`}, ""},
+		{"two addresses in one element", trust, proxy, []string{"Forwarded", "for=10.0.0.1;for=10.0.0.2"}, ""},
+		{"a quote that does not close", trust, proxy, []string{"Forwarded", `for="10.0.0.1, for=10.0.0.2`}, ""},
 		{"a comma within quotes", trust, proxy, []string{"Forwarded", `for="10.0.0.1,for=10.0.0.2", for=198.51.100.9`}, "198.51.100.9"},
 		{"both headers, of one mind", trust, proxy, []string{"Forwarded", "for=198.51.100.9", "X-Forwarded-For", "198.51.100.9"}, "198.51.100.9"},
 		{"a unix socket is not trusted by itself", trust, "@", []string{"X-Forwarded-For", "10.0.0.1"}, ""},

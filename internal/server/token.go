@@ -175,8 +175,11 @@ func readForm(w http.ResponseWriter, r *http.Request) (params, *problem) {
 	return params(values), nil
 }
 
-// basicCredentials reads a GET. Only a request without an Authorization header is anonymous, and not when it asks for a
-// refresh token: that is a login whose header got lost on the way.
+// credentialParameters are where a client that misunderstood us could put a credential on GET.
+var credentialParameters = []string{"username", "password", "refresh_token", "access_token", "grant_type"}
+
+// basicCredentials reads a GET. Only a request without any trace of credentials is anonymous. One that asks for a refresh
+// token is not: it is a login whose header got lost on the way.
 func basicCredentials(request *issuer.Request, r *http.Request, p params) *problem {
 	offline, problem := p.one("offline_token")
 	if problem != nil {
@@ -184,8 +187,16 @@ func basicCredentials(request *issuer.Request, r *http.Request, p params) *probl
 	}
 	if len(r.Header.Values("Authorization")) == 0 {
 		request.Grant = issuer.GrantAnonymous
-		if asked, _ := strconv.ParseBool(offline); asked {
+		if asked, err := strconv.ParseBool(offline); offline != "" && (asked || err != nil) {
 			request.BadCredentials = "offline_token without credentials"
+		}
+		for _, name := range credentialParameters {
+			if len(p[name]) > 0 {
+				request.BadCredentials = "credentials in the query; they belong into the Authorization header"
+			}
+		}
+		if r.URL.User != nil {
+			request.BadCredentials = "credentials in the address; they belong into the Authorization header"
 		}
 		return nil
 	}

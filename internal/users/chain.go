@@ -11,22 +11,17 @@ import (
 // so that its outage stops its own users only; but when nobody knows the name and one could not say, neither can the chain.
 type Chain struct {
 	backends []Authenticator
+	checker  *Checker
 	observe  func(backend, outcome string)
 }
 
-// NewChain returns a chain over backends. observe is told every backend's answer: "known", "refused", "unknown" or
+// NewChain returns a chain over backends. checker is the one that they were made with. observe is told every backend's answer: "known", "refused", "unknown" or
 // "unavailable"; nil means nobody listens.
-func NewChain(backends []Authenticator, observe func(backend, outcome string)) *Chain {
+func NewChain(backends []Authenticator, checker *Checker, observe func(backend, outcome string)) *Chain {
 	if observe == nil {
 		observe = func(string, string) {}
 	}
-	return &Chain{backends: backends, observe: observe}
-}
-
-// decoy is a backend whose refusals cost a password hash.
-type decoy interface {
-	// Decoy takes the time that refusing a known user takes.
-	Decoy(ctx context.Context, password string)
+	return &Chain{backends: backends, checker: checker, observe: observe}
 }
 
 // Authenticate returns the principal, ErrRefused, or the error of a backend that could not say.
@@ -47,17 +42,17 @@ func (c *Chain) Authenticate(ctx context.Context, creds Credentials) (Principal,
 		default:
 			c.observe(b.Name(), "unavailable")
 			outage = errors.Join(outage, fmt.Errorf("users backend %s: %w", b.Name(), err))
+			if ctx.Err() != nil { // not the backend is out of time but the request: nobody else is to answer for it
+				return Principal{}, outage
+			}
 		}
 	}
 	if outage != nil {
 		return Principal{}, outage
 	}
 	// Nobody has this user. Spend what a wrong password costs, or the clock would list our accounts to anyone who asks.
-	for _, b := range c.backends {
-		if d, ok := b.(decoy); ok {
-			d.Decoy(ctx, creds.Password)
-			break
-		}
+	if err := c.checker.Refuse(ctx, creds.Password); err != nil {
+		return Principal{}, fmt.Errorf("checking a password: %w", err)
 	}
 	return Principal{}, ErrRefused
 }

@@ -35,16 +35,6 @@ func (b *backend) Authenticate(_ context.Context, c users.Credentials) (users.Pr
 	return users.Principal{Name: c.Username, Kind: users.KindUser, Groups: []string{b.name}, Backend: "what it says itself"}, nil
 }
 
-// decoyBackend also spends time on unknown users.
-type decoyBackend struct {
-	backend
-	decoys []string
-}
-
-func (b *decoyBackend) Decoy(_ context.Context, password string) {
-	b.decoys = append(b.decoys, password)
-}
-
 func ask(t *testing.T, chain *users.Chain, name, password string) (users.Principal, error) {
 	t.Helper()
 	return chain.Authenticate(t.Context(), users.Credentials{Username: name, Password: password})
@@ -56,7 +46,7 @@ func TestTheFirstBackendThatKnowsTheNameDecides(t *testing.T) {
 		&backend{name: "first", known: map[string]string{"alice": "a"}},
 		&backend{name: "second", known: map[string]string{"alice": "other", "bob": "b"}},
 		&backend{name: "third", known: map[string]string{"bob": "other"}},
-	}, func(backend, outcome string) { answers = append(answers, backend+" "+outcome) })
+	}, users.NewChecker(nil), func(backend, outcome string) { answers = append(answers, backend+" "+outcome) })
 
 	for _, c := range []struct {
 		name, password string
@@ -90,7 +80,7 @@ func TestAnOutageStopsItsOwnUsersOnly(t *testing.T) {
 	chain := users.NewChain([]users.Authenticator{
 		&backend{name: "ldap", down: down},
 		&backend{name: "htpasswd", known: map[string]string{"admin": "a"}},
-	}, func(backend, outcome string) { answers = append(answers, backend+" "+outcome) })
+	}, users.NewChecker(nil), func(backend, outcome string) { answers = append(answers, backend+" "+outcome) })
 
 	if p, err := ask(t, chain, "admin", "a"); err != nil || p.Backend != "htpasswd" {
 		t.Errorf("break-glass user: %+v, %v", p, err)
@@ -113,7 +103,7 @@ func TestAnOutageStopsItsOwnUsersOnly(t *testing.T) {
 
 func TestEveryOutageIsNamed(t *testing.T) {
 	one, two := errors.New("timeout"), errors.New("no route")
-	chain := users.NewChain([]users.Authenticator{&backend{name: "a", down: one}, &backend{name: "b", down: two}}, nil)
+	chain := users.NewChain([]users.Authenticator{&backend{name: "a", down: one}, &backend{name: "b", down: two}}, users.NewChecker(nil), nil)
 	_, err := ask(t, chain, "carol", "c")
 	if !errors.Is(err, one) || !errors.Is(err, two) || errors.Is(err, users.ErrRefused) {
 		t.Errorf("got %v", err)
@@ -122,7 +112,7 @@ func TestEveryOutageIsNamed(t *testing.T) {
 
 func TestARefusalBeforeAnOutageIsFinal(t *testing.T) {
 	last := &backend{name: "ldap", down: errors.New("down")}
-	chain := users.NewChain([]users.Authenticator{&backend{name: "htpasswd", known: map[string]string{"alice": "a"}}, last}, nil)
+	chain := users.NewChain([]users.Authenticator{&backend{name: "htpasswd", known: map[string]string{"alice": "a"}}, last}, users.NewChecker(nil), nil)
 	if _, err := ask(t, chain, "alice", "wrong"); err != users.ErrRefused || last.asked != 0 {
 		t.Errorf("%v, the next backend was asked %d times", err, last.asked)
 	}
@@ -133,9 +123,9 @@ func TestUnknownNeverLeavesTheChain(t *testing.T) {
 		"no backend":   nil,
 		"one":          {&backend{name: "a"}},
 		"two":          {&backend{name: "a"}, &backend{name: "b"}},
-		"one with one": {&decoyBackend{backend: backend{name: "a"}}},
+		"one with one": {&backend{name: "c"}},
 	} {
-		_, err := ask(t, users.NewChain(backends, nil), "carol", "c")
+		_, err := ask(t, users.NewChain(backends, users.NewChecker(nil), nil), "carol", "c")
 		if err != users.ErrRefused || errors.Is(err, users.ErrUnknown) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -143,7 +133,7 @@ func TestUnknownNeverLeavesTheChain(t *testing.T) {
 }
 
 func TestRefusalDoesNotNameTheUser(t *testing.T) {
-	chain := users.NewChain([]users.Authenticator{&backend{name: "a", known: map[string]string{"alice": "a"}}}, nil)
+	chain := users.NewChain([]users.Authenticator{&backend{name: "a", known: map[string]string{"alice": "a"}}}, users.NewChecker(nil), nil)
 	_, unknown := ask(t, chain, "carol", "hunter2")
 	_, wrong := ask(t, chain, "alice", "hunter2")
 	if unknown.Error() != wrong.Error() || strings.Contains(wrong.Error(), "alice") || strings.Contains(wrong.Error(), "hunter2") {
@@ -151,19 +141,53 @@ func TestRefusalDoesNotNameTheUser(t *testing.T) {
 	}
 }
 
-func TestAnUnknownUserCostsOneDecoy(t *testing.T) {
-	first, second := &decoyBackend{backend: backend{name: "a", known: map[string]string{"alice": "a"}}}, &decoyBackend{backend: backend{name: "b"}}
-	chain := users.NewChain([]users.Authenticator{&backend{name: "other"}, first, second}, nil)
-	if _, err := ask(t, chain, "carol", "hunter2"); err != users.ErrRefused {
-		t.Fatal(err)
+// Costs differ from backend to backend, and a name is known to one of them: neither may show in the work.
+func TestEveryRefusalIsAsMuchWorkAsOneAtTheHighestCostOfTheChain(t *testing.T) {
+	checker, count := counted()
+	first := loadUsers(t, checker, "bot:"+hash(t, "a", 4))
+	second := loadUsers(t, checker, "bob:"+hash(t, "a", 6))
+	chain := users.NewChain([]users.Authenticator{&backend{name: "other"}, first, second}, checker, nil)
+	for _, c := range []struct {
+		name        string
+		comparisons int64
+	}{
+		{"bot", 3},    // 4, 4, 5
+		{"bob", 1},    // 6
+		{"nobody", 1}, // 6
+	} {
+		count.Store(0)
+		if _, err := ask(t, chain, c.name, "wrong"); err != users.ErrRefused {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		if got := count.Load(); got != c.comparisons {
+			t.Errorf("%s: %d comparisons, want %d", c.name, got, c.comparisons)
+		}
 	}
-	if !slices.Equal(first.decoys, []string{"hunter2"}) || len(second.decoys) != 0 {
-		t.Errorf("decoys %q and %q", first.decoys, second.decoys)
+	// Another chain of the same process has its own highest cost.
+	other := checker.ForChain()
+	chain = users.NewChain([]users.Authenticator{loadUsers(t, other, "bot:"+hash(t, "a", 4))}, other, nil)
+	count.Store(0)
+	if _, err := ask(t, chain, "bot", "wrong"); err != users.ErrRefused || count.Load() != 1 {
+		t.Errorf("%v after %d comparisons", err, count.Load())
 	}
-	for _, password := range []string{"a", "wrong"} { // a known user pays for itself
-		_, _ = ask(t, chain, "alice", password)
+}
+
+// Who waits in vain is told the same thing, known or not: 401 for the one and 503 for the other would list our users.
+func TestARequestThatIsOutOfTimeTellsNobodyApart(t *testing.T) {
+	checker := users.NewChecker(nil)
+	second := &backend{name: "second", known: map[string]string{"alice": "a"}}
+	chain := users.NewChain([]users.Authenticator{loadUsers(t, checker, "alice:"+hash(t, "a"), "bob:"+hash(t, "a", 5)), second}, checker, nil)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 200 { // a choice among ready channels would go either way
+		for _, name := range []string{"alice", "bob", "nobody"} {
+			p, err := chain.Authenticate(gone, users.Credentials{Username: name, Password: "a"})
+			if !errors.Is(err, context.Canceled) || errors.Is(err, users.ErrRefused) || p.Name != "" {
+				t.Fatalf("%s: %+v, %v", name, p, err)
+			}
+		}
 	}
-	if len(first.decoys)+len(second.decoys) != 1 {
-		t.Errorf("a known user cost a decoy: %q and %q", first.decoys, second.decoys)
+	if second.asked != 200 { // for nobody alone: an account of the same name does not answer for one that is out of time
+		t.Errorf("the second backend was asked %d times", second.asked)
 	}
 }

@@ -12,8 +12,7 @@ import (
 // HTPasswd is the backend `kind: htpasswd`: a file of name:hash lines, the same that a registry's own htpasswd auth
 // reads (distribution registry/auth/htpasswd). It is immutable; a reload reads the file into a new one.
 type HTPasswd struct {
-	hashes  map[string][]byte
-	cost    int // the highest in the file: what every refusal takes
+	users   map[string]htpasswdEntry
 	checker *Checker
 }
 
@@ -22,7 +21,7 @@ type HTPasswdOptions struct {
 	File string `yaml:"file"` // relative to the configuration file
 }
 
-// LoadHTPasswd reads a users file. All faults are returned at once (errors.Join), each as "file:line: …".
+// LoadHTPasswd reads a users file; checker is the chain's. All faults are returned at once (errors.Join), each as "file:line: …".
 func LoadHTPasswd(file string, checker *Checker) (*HTPasswd, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -32,13 +31,13 @@ func LoadHTPasswd(file string, checker *Checker) (*HTPasswd, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &HTPasswd{hashes: make(map[string][]byte, len(entries)), checker: checker}
+	h := &HTPasswd{users: make(map[string]htpasswdEntry, len(entries)), checker: checker}
 	for _, e := range entries {
-		h.hashes[e.name] = []byte(e.hash)
-		h.cost = max(h.cost, e.cost)
+		h.users[e.name] = e
+		checker.expect(e.cost)
 	}
 	if len(entries) == 0 {
-		h.cost = DefaultCost
+		checker.expect(DefaultCost)
 	}
 	return h, nil
 }
@@ -53,9 +52,10 @@ func cause(err error) error {
 }
 
 type htpasswdEntry struct {
-	line       int
-	name, hash string
-	cost       int
+	line int
+	name string
+	hash []byte
+	cost int
 }
 
 // parseHTPasswd reads name:hash lines; blank lines and lines that begin with # are passed over, as registries do. What
@@ -92,7 +92,7 @@ func parseHTPasswd(file string, data []byte) ([]htpasswdEntry, error) {
 			continue
 		}
 		seen[name] = i + 1
-		entries = append(entries, htpasswdEntry{line: i + 1, name: name, hash: hash, cost: cost})
+		entries = append(entries, htpasswdEntry{line: i + 1, name: name, hash: []byte(hash), cost: cost})
 	}
 	return entries, errors.Join(faults...)
 }
@@ -101,32 +101,20 @@ func parseHTPasswd(file string, data []byte) ([]htpasswdEntry, error) {
 func (h *HTPasswd) Name() string { return "htpasswd" }
 
 // Len is the number of users.
-func (h *HTPasswd) Len() int { return len(h.hashes) }
+func (h *HTPasswd) Len() int { return len(h.users) }
 
 // Authenticate implements Authenticator.
 func (h *HTPasswd) Authenticate(ctx context.Context, c Credentials) (Principal, error) {
-	hash, known := h.hashes[c.Username]
+	user, known := h.users[c.Username]
 	if !known {
 		return Principal{}, ErrUnknown
 	}
-	ok, err := h.checker.compare(ctx, hash, c.Password)
-	if err != nil {
+	ok, err := h.checker.check(ctx, user.hash, user.cost, c.Password)
+	switch {
+	case err != nil:
 		return Principal{}, err
-	}
-	if !ok {
-		// A file may mix costs. Costs are powers of two, so one more comparison at each cost from this user's up to
-		// the highest but one makes every refusal take exactly as long as one at the highest.
-		if cost, err := hashCost(string(hash)); err == nil {
-			for ; cost < h.cost; cost++ {
-				h.checker.spend(ctx, cost, c.Password)
-			}
-		}
+	case !ok:
 		return Principal{}, ErrRefused
 	}
 	return Principal{Name: c.Username, Kind: KindUser}, nil
-}
-
-// Decoy takes the time of refusing a known user.
-func (h *HTPasswd) Decoy(ctx context.Context, password string) {
-	h.checker.spend(ctx, h.cost, password)
 }

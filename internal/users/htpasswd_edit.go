@@ -71,20 +71,19 @@ func (f HTPasswdFile) Remove(name string) error {
 
 // edit applies change to the file's lines; at is the index of name's line or -1, entry its new line when there is a password.
 func (f HTPasswdFile) edit(name, password string, change func(lines []string, at int, entry string) ([]string, error)) error {
-	name, err := ParseName(name)
+	name, err := ParseHTPasswdName(name)
 	if err != nil {
 		return err
 	}
-	if strings.HasPrefix(name, "#") {
-		return errors.New("a user name in an htpasswd file cannot begin with #: the line would be a comment")
-	}
 	var entry string
 	if password != "" { // hash before the lock: it is slow
-		hash, err := HashPassword(password, f.Cost)
-		if err != nil {
+		if entry, err = htpasswdLine(name, password, f.Cost); err != nil {
 			return err
 		}
-		entry = name + ":" + hash
+	}
+	// A link is edited where it points to: that is where others lock.
+	if target, err := filepath.EvalSymlinks(f.Path); err == nil {
+		f.Path = target
 	}
 	unlock, err := durable.Lock(filepath.Dir(f.Path))
 	if err != nil {
@@ -108,7 +107,40 @@ func (f HTPasswdFile) edit(name, password string, change func(lines []string, at
 	if text != "" {
 		text += "\n"
 	}
-	return durable.WriteFile(f.Path, []byte(text), 0o600)
+	mode := fs.FileMode(0o600)
+	if info, err := os.Stat(f.Path); err == nil { // a registry may read the same file
+		mode = info.Mode().Perm()
+	}
+	return durable.WriteFile(f.Path, []byte(text), mode)
+}
+
+// ParseHTPasswdName is ParseName for a users file, where a line that begins with # is a comment.
+func ParseHTPasswdName(name string) (string, error) {
+	if strings.HasPrefix(name, "#") {
+		return "", errors.New("a user name in an htpasswd file cannot begin with #: the line would be a comment")
+	}
+	return ParseName(name)
+}
+
+func htpasswdLine(name, password string, cost int) (string, error) {
+	hash, err := HashPassword(password, cost)
+	if err != nil {
+		return "", err
+	}
+	return name + ":" + hash, nil
+}
+
+// Reset makes the file anew, with one user.
+func (f HTPasswdFile) Reset(name, password string) error {
+	name, err := ParseHTPasswdName(name)
+	if err != nil {
+		return err
+	}
+	line, err := htpasswdLine(name, password, f.Cost)
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(f.Path, []byte(line+"\n"), 0o600)
 }
 
 func (f HTPasswdFile) read() ([]htpasswdEntry, []string, error) {

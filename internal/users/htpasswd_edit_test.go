@@ -305,3 +305,53 @@ func TestHashPasswordRefusesWhatNobodyCouldLogInWith(t *testing.T) {
 		t.Error("a cost that bcrypt does not have was taken")
 	}
 }
+
+// Two configurations may name one file, one of them through a link: they must wait for each other.
+func TestEditsThroughALinkLoseNothing(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "users")
+	if err := os.WriteFile(file, nil, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(file, link); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for i := range 20 {
+		path := []string{file, link}[i%2]
+		wg.Go(func() {
+			if err := (users.HTPasswdFile{Path: path, Cost: 4}).Add(fmt.Sprintf("user%d", i), "x"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	names, err := users.HTPasswdFile{Path: file}.Names()
+	if err != nil || len(names) != 20 {
+		t.Errorf("%d users, %v", len(names), err)
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("mode %v, %v: a registry may read the same file", info.Mode(), err)
+	}
+}
+
+func TestResetLeavesOneUser(t *testing.T) {
+	file := users.HTPasswdFile{Path: filepath.Join(t.TempDir(), "users"), Cost: 4}
+	if err := os.WriteFile(file.Path, []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range [][2]string{{"#a", "x"}, {"a:b", "x"}, {"a", ""}, {"a", strings.Repeat("x", 73)}} {
+		if err := file.Reset(bad[0], bad[1]); err == nil {
+			t.Errorf("%q, %q: taken", bad[0], bad[1])
+		}
+	}
+	if text, _ := os.ReadFile(file.Path); string(text) != "damaged" {
+		t.Errorf("a refused reset wrote %q", text)
+	}
+	if err := file.Reset("admin", "x"); err != nil {
+		t.Fatal(err)
+	}
+	if names, err := file.Names(); err != nil || len(names) != 1 || names[0] != "admin" {
+		t.Errorf("%q, %v", names, err)
+	}
+}

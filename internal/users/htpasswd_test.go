@@ -247,8 +247,8 @@ func counted() (*users.Checker, *atomic.Int64) {
 // A comparison at cost n is as much work as two at n-1. So a refusal at 4, 4 and 5 is one at 6.
 func TestEveryRefusalIsAsMuchWorkAsOneAtTheHighestCostOfTheFile(t *testing.T) {
 	checker, count := counted()
-	h := loadUsers(t, checker, "low:"+hash(t, "a", 4), "middle:"+hash(t, "a", 5), "high:"+hash(t, "a", 6))
-	chain := users.NewChain([]users.Authenticator{h}, nil)
+	h := loadUsers(t, checker, "middle:"+hash(t, "a", 5), "high:"+hash(t, "a", 6), "low:"+hash(t, "a", 4))
+	chain := users.NewChain([]users.Authenticator{h}, checker, nil)
 	for _, c := range []struct {
 		name, password string
 		comparisons    int64
@@ -278,7 +278,7 @@ func TestEveryRefusalIsAsMuchWorkAsOneAtTheHighestCostOfTheFile(t *testing.T) {
 
 func TestAnEmptyFileStillCostsAComparison(t *testing.T) {
 	checker, count := counted()
-	chain := users.NewChain([]users.Authenticator{loadUsers(t, checker, "# nobody")}, nil)
+	chain := users.NewChain([]users.Authenticator{loadUsers(t, checker, "# nobody")}, checker, nil)
 	if _, err := ask(t, chain, "alice", "a"); err != users.ErrRefused || count.Load() != 1 {
 		t.Errorf("%v after %d comparisons", err, count.Load())
 	}
@@ -344,7 +344,7 @@ func TestARequestThatIsGoneIsNoRefusalInTheChain(t *testing.T) {
 	}
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := users.NewChain([]users.Authenticator{h}, nil).Authenticate(gone, users.Credentials{Username: "alice", Password: "a"})
+	_, err := users.NewChain([]users.Authenticator{h}, checker, nil).Authenticate(gone, users.Credentials{Username: "alice", Password: "a"})
 	if want := "users backend htpasswd: context canceled"; err == nil || err.Error() != want || errors.Is(err, users.ErrRefused) {
 		t.Errorf("got %v, want %s", err, want)
 	}

@@ -61,11 +61,12 @@ func hashCost(hash string) (int, error) {
 	return cost, nil
 }
 
-// Checker compares passwords with bcrypt hashes. One Checker serves the whole process, so that the number of hashes
-// computed at once is bounded whatever the number of backends and requests.
+// Checker compares passwords with bcrypt hashes. One bound on the number of hashes computed at once holds for the whole
+// process; one highest cost, which every refusal takes, for all backends of a chain.
 type Checker struct {
 	slots   chan struct{}
 	observe func() (done func())
+	cost    int // the highest that a backend of this chain has
 }
 
 // NewChecker returns a checker. observe is called when a comparison starts, what it returns when that ends; nil means
@@ -78,23 +79,66 @@ func NewChecker(observe func() (done func())) *Checker {
 	return &Checker{slots: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1)), observe: observe}
 }
 
-// compare tells whether password is the one that was hashed. An error means that it was not checked.
-func (c *Checker) compare(ctx context.Context, hash []byte, password string) (bool, error) {
+// ForChain returns a checker for the backends of one chain: it shares the bound and knows no cost yet.
+func (c *Checker) ForChain() *Checker {
+	return &Checker{slots: c.slots, observe: c.observe}
+}
+
+// expect raises the highest cost. Backends call it while they load, before the chain is used.
+func (c *Checker) expect(cost int) { c.cost = max(c.cost, cost) }
+
+// check tells whether password is the one that was hashed, at a cost. An error means that it was not checked.
+//
+// A refusal takes as long as one at the highest cost: costs are powers of two, so one more comparison at each cost from
+// the hash's own up to the highest but one adds up to exactly that. All are done in one turn, because waiting for
+// several turns on a busy machine would tell users apart as well.
+func (c *Checker) check(ctx context.Context, hash []byte, cost int, password string) (bool, error) {
 	if password == "" || len(password) > MaxPasswordLength {
 		return false, nil
 	}
-	select {
-	case c.slots <- struct{}{}:
-		defer func() { <-c.slots }()
-	case <-ctx.Done():
-		return false, ctx.Err()
+	if err := c.acquire(ctx); err != nil {
+		return false, err
 	}
-	defer c.observe()()
-	return bcrypt.CompareHashAndPassword(hash, []byte(password)) == nil, nil
+	defer c.release()
+	if c.compare(hash, password) {
+		return true, nil
+	}
+	for ; cost < c.cost; cost++ {
+		c.compare(decoy(cost), password)
+	}
+	return false, nil
 }
 
-// spend takes the time of one comparison at cost, with a hash that no password has.
-func (c *Checker) spend(ctx context.Context, cost int, password string) {
-	hash := fmt.Sprintf("$2a$%02d$%s", cost, strings.Repeat("u", 53))
-	_, _ = c.compare(ctx, []byte(hash), password)
+// Refuse takes the time, and the turn, of refusing a known user. An error means what it means for a known user.
+func (c *Checker) Refuse(ctx context.Context, password string) error {
+	if c.cost == 0 { // no backend has hashes
+		return nil
+	}
+	_, err := c.check(ctx, decoy(c.cost), c.cost, password)
+	return err
+}
+
+// acquire waits for a turn. A context that is done never gets one.
+func (c *Checker) acquire(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case c.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (c *Checker) release() { <-c.slots }
+
+func (c *Checker) compare(hash []byte, password string) bool {
+	defer c.observe()()
+	return bcrypt.CompareHashAndPassword(hash, []byte(password)) == nil
+}
+
+// decoy is a hash that no password has.
+func decoy(cost int) []byte {
+	return fmt.Appendf(nil, "$2a$%02d$%s", cost, strings.Repeat("u", 53))
 }
