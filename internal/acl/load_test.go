@@ -50,7 +50,7 @@ func TestBadPolicies(t *testing.T) {
 		{"an explicit tag", rule("actions: !!set {pull}"), "policy.yaml:3: rules[0].actions: tags are not read; remove !!set"},
 		{"subjects that are no list", rule("subjects: anyone"), "policy.yaml:5: rules[0].subjects: text where a list belongs"},
 		{"an action that is none", rule("actions: [Pull]"), `policy.yaml:3: rules[0].actions[0]: "Pull" is no action; would be right: pull, push, delete or "*"`},
-		{"an action that is a number", rule("actions: [1]"), "policy.yaml:3: rules[0].actions[0]: a whole number where text belongs"},
+		{"an action that is a number", rule("actions: [1]"), "policy.yaml:3: rules[0].actions[0]: a whole number where text belongs; put it in quotes"},
 		{"no services", rule("services: []"), "policy.yaml:5: rules[0].services: empty; name at least one, or remove the key for every service"},
 		{"no networks", rule("networks: []"), "policy.yaml:4: rules[0].networks: empty; name at least one, or remove the key for every network"},
 		{"a network that is none", rule("networks: [local]"),

@@ -197,7 +197,7 @@ func TestFaultsOfAUsersBlockCarryItsPlace(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := filepath.Join(dir, "authserver.yaml")
-	wantFaults(t, c.DecodeUsers(0, &htpasswdOptions{}), file+":7: users[0].file: a whole number where text belongs")
+	wantFaults(t, c.DecodeUsers(0, &htpasswdOptions{}), file+":7: users[0].file: a whole number where text belongs; put it in quotes")
 	wantFaults(t, c.DecodeUsers(1, &htpasswdOptions{}), file+":9: users[1].files: unknown key; known here: file")
 }
 

@@ -18,7 +18,18 @@ import (
 const Prefix = "AUTHSERVER_"
 
 // Kubernetes puts variables like these into every pod for a Service of our name. They are no settings.
-var serviceLink = regexp.MustCompile(`^AUTHSERVER_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_[A-Z]+)?)?)$`)
+var (
+	serviceLink = regexp.MustCompile(`^AUTHSERVER_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_[A-Z]+)?)?)$`)
+	numberLink  = regexp.MustCompile(`_(SERVICE|TCP|UDP|SCTP)_PORT$`)
+)
+
+// isServiceLink also looks at the value of …_PORT: Kubernetes writes an address there, who means to set a port a number.
+func isServiceLink(name, value string) bool {
+	if !serviceLink.MatchString(name) || strings.Contains(name, "__") {
+		return false
+	}
+	return !strings.HasSuffix(name, "_PORT") || numberLink.MatchString(name) || strings.Contains(value, "://")
+}
 
 // Load reads file, lays the environment (as os.Environ) over it and then sets, each "key.path=value". Every fault that
 // can be found without opening another file is returned, joined.
@@ -35,12 +46,13 @@ func Load(file string, environ, sets []string) (*Config, error) {
 			faults = append(faults, err)
 		}
 	}
+	note(doc.Faults())
 	note(k.Load(confmap.Provider(doc.Root, ""), nil))
 	note(k.Load(env.Provider(".", env.Opt{
 		Prefix:      Prefix,
 		EnvironFunc: func() []string { return environ },
 		TransformFunc: func(name, value string) (string, any) {
-			if serviceLink.MatchString(name) && !strings.Contains(name, "__") {
+			if isServiceLink(name, value) {
 				return "", nil
 			}
 			path := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, Prefix), "__", "."))
@@ -71,6 +83,13 @@ func Load(file string, environ, sets []string) (*Config, error) {
 			}
 			p = p[:cut]
 		}
+		if !doc.Has(path) { // a mapping that a variable or a flag began
+			for below, place := range origin {
+				if strings.HasPrefix(below, path+".") {
+					return place
+				}
+			}
+		}
 		return doc.Where(path)
 	}
 	c := Defaults()
@@ -90,6 +109,9 @@ func Load(file string, environ, sets []string) (*Config, error) {
 		}
 	}
 	if err := errors.Join(faults...); err != nil {
+		if listed := document.Faults(err); len(listed) > 0 {
+			return nil, document.JoinFaults(listed)
+		}
 		return nil, err
 	}
 	return &c, nil

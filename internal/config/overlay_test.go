@@ -127,6 +127,22 @@ func TestServiceLinkVariablesOfKubernetesAreNoSettings(t *testing.T) {
 	}
 }
 
+// Kubernetes writes an address into …_PORT; a number there is somebody who means to set a port.
+func TestAPortThatIsANumberIsAFault(t *testing.T) {
+	for _, name := range []string{"AUTHSERVER_PORT", "AUTHSERVER_HTTP_PORT", "AUTHSERVER_SERVER_PORT"} {
+		if _, err := config.Load("testdata/good.yaml", []string{name + "=8080"}, nil); err == nil || !strings.Contains(err.Error(), "environment "+name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestAFaultInAMappingThatAVariableBeganNamesTheVariable(t *testing.T) {
+	_, err := config.Load("testdata/good.yaml", []string{"AUTHSERVER_DATABASE__URL=none"}, nil)
+	if err == nil || !strings.HasPrefix(err.Error(), "environment AUTHSERVER_DATABASE__URL: database: unknown key") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestWhatOnlyLooksLikeAServiceLinkIsAFault(t *testing.T) {
 	for _, name := range []string{
 		"AUTHSERVER_SERVER__OPS_PORT", "AUTHSERVER_SERVER__PORT", "AUTHSERVER_SERVICE_HOSTS", "AUTHSERVER_PORTS",

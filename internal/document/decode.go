@@ -35,9 +35,8 @@ type Text string
 // Decode fills into, a pointer to a struct with `yaml` tags, from plain maps. path is where the value stands and where
 // tells the place of a path. Nothing is converted but Text and durations. What is absent keeps the value that into has.
 func Decode(path string, value, into any, where func(path string) string) error {
-	var meta mapstructure.Metadata
 	decoder, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{
-		Result: into, Metadata: &meta, TagName: "yaml", DecodeHook: hook,
+		Result: into, TagName: "yaml", DecodeHook: hook,
 		MatchName: func(key, field string) bool { return key == field },
 	})
 	if err != nil {
@@ -56,15 +55,13 @@ func Decode(path string, value, into any, where func(path string) string) error 
 	for _, err := range leaves(decoder.Decode(value)) {
 		add(err.Name(), problem(err.Unwrap()))
 	}
-	for _, key := range meta.Unused {
-		add(key, "unknown key"+knownKeys(reflect.TypeOf(into).Elem(), key))
-	}
-	slices.SortFunc(faults, func(a, b *Fault) int { return cmp.Or(compareWhere(a.Where, b.Where), cmp.Compare(a.Key, b.Key)) })
+	unknownKeys("", value, reflect.TypeOf(into), add)
 	return JoinFaults(faults)
 }
 
-// JoinFaults is errors.Join for faults.
+// JoinFaults is errors.Join for faults, in the order of files and lines.
 func JoinFaults(faults []*Fault) error {
+	slices.SortStableFunc(faults, func(a, b *Fault) int { return cmp.Or(compareWhere(a.Where, b.Where), cmp.Compare(a.Key, b.Key)) })
 	errs := make([]error, len(faults))
 	for i, f := range faults {
 		errs[i] = f
@@ -127,7 +124,15 @@ func leaves(err error) []*mapstructure.DecodeError {
 // typeError is a value of another type than its key wants.
 type typeError struct{ got, want string }
 
-func (e *typeError) Error() string { return e.got + " where " + e.want + " belongs" }
+func (e *typeError) Error() string {
+	switch {
+	case e.got == e.want:
+		return e.got + ", but too large a one"
+	case e.want == "text" && e.got != "a list" && e.got != "a mapping":
+		return e.got + " where text belongs; put it in quotes"
+	}
+	return e.got + " where " + e.want + " belongs"
+}
 
 // problem words a decoding error for a reader of YAML, who knows no Go types.
 func problem(err error) string {
@@ -235,43 +240,37 @@ func hook(from, to reflect.Value) (any, error) {
 	return value, nil
 }
 
-// knownKeys lists what could stand where an unknown key stands.
-func knownKeys(t reflect.Type, path string) string {
-	parent, _ := cutLast(path)
-	for name := range strings.SplitSeq(parent, ".") {
-		name, _, _ = strings.Cut(name, "[")
-		for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
-			t = t.Elem()
+// unknownKeys finds what a value holds and its type does not. It does not lean on the decoding, which stops looking
+// where a value is of another type.
+func unknownKeys(path string, value any, t reflect.Type, add func(path, problem string)) {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch v := value.(type) {
+	case []any:
+		if t.Kind() == reflect.Slice {
+			for i, item := range v {
+				unknownKeys(fmt.Sprintf("%s[%d]", path, i), item, t.Elem(), add)
+			}
 		}
-		if name == "" || t.Kind() != reflect.Struct {
-			break
+	case map[string]any:
+		if t.Kind() != reflect.Struct {
+			return
 		}
+		known := map[string]reflect.Type{}
+		var names []string
 		for field := range t.Fields() {
-			if field.Tag.Get("yaml") == name {
-				t = field.Type
-				break
+			if name := field.Tag.Get("yaml"); name != "" && name != "-" {
+				known[name] = field.Type
+				names = append(names, name)
+			}
+		}
+		for key, below := range v {
+			if fieldType, ok := known[key]; ok {
+				unknownKeys(Join(path, key), below, fieldType, add)
+			} else {
+				add(Join(path, key), "unknown key; known here: "+strings.Join(names, ", "))
 			}
 		}
 	}
-	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
-		t = t.Elem()
-	}
-	if t.Kind() != reflect.Struct {
-		return ""
-	}
-	var known []string
-	for field := range t.Fields() {
-		if name := field.Tag.Get("yaml"); name != "" && name != "-" {
-			known = append(known, name)
-		}
-	}
-	return "; known here: " + strings.Join(known, ", ")
-}
-
-func cutLast(path string) (parent, key string) {
-	i := strings.LastIndexByte(path, '.')
-	if i < 0 {
-		return "", path
-	}
-	return path[:i], path[i+1:]
 }

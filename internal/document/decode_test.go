@@ -100,6 +100,8 @@ func TestNothingIsConverted(t *testing.T) {
 			}
 			problem := got + " where " + want + " belongs"
 			switch {
+			case want == "text" && got != "a list" && got != "a mapping":
+				problem += "; put it in quotes"
 			case key == "wait" && got == "text":
 				problem = `"word" is no duration; would be right: 90s, 5m or 720h`
 			case key == "wait" && got == "a whole number":
@@ -117,9 +119,9 @@ func TestItemsOfAListAreCheckedOneByOne(t *testing.T) {
 	_, err := decode(map[string]any{"list": []any{"a", 5, "c", true}, "inners": []any{"word", map[string]any{"name": 1}}})
 	wantMessages(t, err,
 		"at inners[0]: inners[0]: text where a mapping belongs",
-		"at inners[1].name: inners[1].name: a whole number where text belongs",
-		"at list[1]: list[1]: a whole number where text belongs",
-		"at list[3]: list[3]: true or false where text belongs",
+		"at inners[1].name: inners[1].name: a whole number where text belongs; put it in quotes",
+		"at list[1]: list[1]: a whole number where text belongs; put it in quotes",
+		"at list[3]: list[3]: true or false where text belongs; put it in quotes",
 	)
 }
 
@@ -234,7 +236,7 @@ func TestFaultsBelowAPathCarryIt(t *testing.T) {
 	wantMessages(t, err, "at users[2].nam: users[2].nam: unknown key; known here: name, wait")
 	err = document.Decode("users[2]", map[string]any{"name": 5, "wait": 5}, &into, place)
 	wantMessages(t, err,
-		"at users[2].name: users[2].name: a whole number where text belongs",
+		"at users[2].name: users[2].name: a whole number where text belongs; put it in quotes",
 		"at users[2].wait: users[2].wait: a number without a unit; would be right: 5s, 5m or 5h",
 	)
 }
@@ -245,7 +247,7 @@ func TestAWholeValueOfAWrongTypeIsAFaultAtItsPath(t *testing.T) {
 	wantMessages(t, err, "at users[2]: users[2]: text where a mapping belongs")
 	var list []string
 	err = document.Decode("list", []any{"a", 5}, &list, place)
-	wantMessages(t, err, "at list[1]: list[1]: a whole number where text belongs")
+	wantMessages(t, err, "at list[1]: list[1]: a whole number where text belongs; put it in quotes")
 }
 
 func TestFaultsAreSortedByFileThenByLineAsANumber(t *testing.T) {

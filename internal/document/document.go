@@ -35,10 +35,14 @@ var decimal = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
 
 // Document is a parsed file: plain maps, lists and scalars, and the line of every key path.
 type Document struct {
-	File  string
-	Root  map[string]any
-	lines map[string]int
+	File   string
+	Root   map[string]any // not to be used on its own when there are Faults
+	lines  map[string]int
+	faults []*Fault
 }
+
+// Faults are what is wrong with the structure of the document. Decode returns them too.
+func (d *Document) Faults() error { return JoinFaults(d.faults) }
 
 // MaxSize bounds a file, in bytes: room for a hundred thousand policy rules.
 const MaxSize = 64 << 20
@@ -61,7 +65,8 @@ func Read(file string) (*Document, error) {
 	return Parse(file, data)
 }
 
-// Parse parses data; file only names it in faults.
+// Parse parses data; file only names it in faults. An error means that nothing could be read. Faults in the structure (a
+// key given twice, an anchor) are kept, so that they are reported together with those that decoding finds.
 func Parse(file string, data []byte) (*Document, error) {
 	if len(data) > MaxSize {
 		return nil, &Fault{Where: file, Problem: fmt.Sprintf("larger than %d bytes", MaxSize)}
@@ -80,14 +85,12 @@ func Parse(file string, data []byte) (*Document, error) {
 		return nil, syntaxFault(file, err)
 	}
 	d := &Document{File: file, lines: map[string]int{}}
-	var faults []error
-	root := d.value("", node.Content[0], &faults)
-	if len(faults) > 0 {
-		return nil, errors.Join(faults...)
-	}
 	var ok bool
-	if d.Root, ok = root.(map[string]any); !ok {
-		return nil, &Fault{Where: at(file, node.Content[0].Line), Problem: "the file must be a mapping of keys to values"}
+	if d.Root, ok = d.value("", node.Content[0]).(map[string]any); !ok {
+		if len(d.faults) == 0 {
+			return nil, &Fault{Where: at(file, node.Content[0].Line), Problem: "the file must be a mapping of keys to values"}
+		}
+		return nil, d.Faults()
 	}
 	return d, nil
 }
@@ -108,10 +111,10 @@ func syntaxFault(file string, err error) error {
 func at(file string, line int) string { return file + ":" + strconv.Itoa(line) }
 
 // value turns a node into plain Go values and notes its line.
-func (d *Document) value(path string, n *yaml.Node, faults *[]error) any {
+func (d *Document) value(path string, n *yaml.Node) any {
 	d.lines[path] = n.Line
 	fault := func(n *yaml.Node, key, problem string) {
-		*faults = append(*faults, &Fault{Where: at(d.File, n.Line), Key: key, Problem: problem})
+		d.faults = append(d.faults, &Fault{Where: at(d.File, n.Line), Key: key, Problem: problem})
 	}
 	if n.Anchor != "" || n.Kind == yaml.AliasNode {
 		fault(n, path, "anchors and aliases are not read; write the value out")
@@ -136,14 +139,14 @@ func (d *Document) value(path string, n *yaml.Node, faults *[]error) any {
 				fault(key, child, fmt.Sprintf("given twice, first on line %d; remove one", d.lines[child]))
 				continue
 			}
-			m[name] = d.value(child, val, faults)
+			m[name] = d.value(child, val)
 			d.lines[child] = key.Line
 		}
 		return m
 	case yaml.SequenceNode:
 		list := make([]any, len(n.Content))
 		for i, item := range n.Content {
-			list[i] = d.value(fmt.Sprintf("%s[%d]", path, i), item, faults)
+			list[i] = d.value(fmt.Sprintf("%s[%d]", path, i), item)
 		}
 		return list
 	}
@@ -196,5 +199,5 @@ func (d *Document) Fault(path, format string, args ...any) *Fault {
 
 // Decode fills a pointer to a struct with `yaml` tags from the whole document.
 func (d *Document) Decode(into any) error {
-	return Decode("", d.Root, into, d.Where)
+	return errors.Join(d.Faults(), Decode("", d.Root, into, d.Where))
 }

@@ -99,10 +99,17 @@ func TestTextThatIsNoDocumentIsRefusedWithItsPlace(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d, err := document.Parse("f.yaml", []byte(c.text))
-			wantMessages(t, err, c.want...)
-			if d != nil {
-				t.Error("a document was returned beside the faults")
+			if (d == nil) == (err == nil) {
+				t.Fatalf("document %v, error %v", d, err)
 			}
+			if err == nil { // a document that can be read, and must not be used
+				err = d.Decode(&struct{ unused int }{})
+				if d.Faults() == nil {
+					t.Error("no faults in the structure")
+				}
+				err = errors.Join(slices.DeleteFunc(list(err), func(e error) bool { return strings.Contains(e.Error(), "unknown key") })...)
+			}
+			wantMessages(t, err, c.want...)
 		})
 	}
 }
@@ -118,8 +125,11 @@ func TestReadNamesTheFileOnce(t *testing.T) {
 	if err := os.WriteFile(file, []byte("a: 1\na: 2\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err := document.Read(file)
-	wantMessages(t, err, file+":2: a: given twice, first on line 1; remove one")
+	d, err := document.Read(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantMessages(t, d.Faults(), file+":2: a: given twice, first on line 1; remove one")
 
 	missing := filepath.Join(dir, "missing.yaml")
 	_, err = document.Read(missing)
@@ -214,4 +224,32 @@ func TestJoinIsADottedPath(t *testing.T) {
 			t.Errorf("got %q, want %q", got[want], want)
 		}
 	}
+}
+
+// list takes a joined error apart.
+func list(err error) []error {
+	var errs []error
+	for _, f := range document.Faults(err) {
+		errs = append(errs, f)
+	}
+	return errs
+}
+
+func TestFaultsOfStructureAndOfContentAreReportedTogether(t *testing.T) {
+	d, err := document.Parse("f.yaml", []byte("a: 1\na: 2\nb: x\nc: {d: 1, e: y}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var into struct {
+		A int `yaml:"a"`
+		B int `yaml:"b"`
+		C struct {
+			D string `yaml:"d"`
+		} `yaml:"c"`
+	}
+	wantMessages(t, d.Decode(&into),
+		"f.yaml:2: a: given twice, first on line 1; remove one",
+		"f.yaml:3: b: text where a whole number belongs",
+		"f.yaml:4: c.d: a whole number where text belongs; put it in quotes",
+		"f.yaml:4: c.e: unknown key; known here: d")
 }

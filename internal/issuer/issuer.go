@@ -110,6 +110,9 @@ func New(c Config) (*Issuer, error) {
 	}
 	i := &Issuer{services: map[string]Service{}, ring: c.Keyring, users: c.Users, policy: c.Policy, audit: c.Audit, now: c.Now, random: c.Random}
 	for _, s := range c.Services {
+		if c.Keyring.For(s.Name) == nil {
+			return nil, fmt.Errorf("service %q has no key", s.Name)
+		}
 		i.services[s.Name] = s
 		i.order = append(i.order, s.Name)
 	}

@@ -173,6 +173,8 @@ func readPEM(file string) ([]byte, error) {
 // errExposed is a key file that everybody can read. It is never mended by itself: somebody may have read it.
 var errExposed = errors.New("everybody on this machine can read it")
 
+var errEncrypted = errors.New("the private key is encrypted; give it without a passphrase")
+
 // readPrivateKey reads the private key of a PEM file: PKCS #8, PKCS #1 or SEC 1. Other blocks are passed over.
 func readPrivateKey(file string) (crypto.Signer, error) {
 	data, err := readPEM(file)
@@ -207,15 +209,15 @@ func parsePrivateKey(data []byte) (crypto.Signer, error) {
 		case "EC PRIVATE KEY":
 			key, err = x509.ParseECPrivateKey(block.Bytes)
 		case "ENCRYPTED PRIVATE KEY":
-			return nil, errors.New("the private key is encrypted; give it without a passphrase")
+			return nil, errEncrypted
 		default:
 			continue
 		}
+		if block.Headers["DEK-Info"] != "" { // RFC 1421, as old OpenSSL wrote it
+			return nil, errEncrypted
+		}
 		if err != nil {
 			return nil, fmt.Errorf("the private key cannot be read: %w", err)
-		}
-		if block.Headers["DEK-Info"] != "" {
-			return nil, errors.New("the private key is encrypted; give it without a passphrase")
 		}
 		if signer, ok := key.(crypto.Signer); ok {
 			return signer, nil

@@ -143,7 +143,7 @@ func (o *opening) key(s Service) (*Key, error) {
 			return o.ownKey(s.KeyFile, s.CertificateFile, s.Algorithm, s.Verifier)
 		}
 	case s.Verifier == VerifierPinned:
-		slot, open = filepath.Join("pinned", url.PathEscape(s.Name)), func(slot string) (*Key, error) {
+		slot, open = "pinned/"+url.PathEscape(s.Name), func(slot string) (*Key, error) {
 			return o.pinned(slot, s)
 		}
 	case s.Verifier == VerifierJWKS:

@@ -444,7 +444,7 @@ func TestACertificateOfAnotherKeyIsRefused(t *testing.T) {
 
 func TestAKeyThatEverybodyCanReadIsRefusedWithTheRemedy(t *testing.T) {
 	services := []issuer.Service{service("registry.local", issuer.VerifierChain), service("zot", issuer.VerifierPinned), service("three", issuer.VerifierJWKS)}
-	for file, of := range map[string]string{"root.key": "registry.local", "pinned/zot.key": "zot", "jwks/es256.key": "three"} {
+	for file, of := range map[string]string{"root.key": "registry.local", "chain/es256.key": "registry.local", "pinned/zot.key": "zot", "jwks/es256.key": "three"} {
 		for _, mode := range []fs.FileMode{0o604, 0o602, 0o601, 0o666} {
 			dir := t.TempDir()
 			open(t, keys(dir, services...))

@@ -40,7 +40,7 @@ func (f HTPasswdFile) Names() ([]string, error) {
 
 // Add appends a user; ErrExists when the name is taken. A missing file is made.
 func (f HTPasswdFile) Add(name, password string) error {
-	return f.edit(name, password, func(lines []string, at int, entry string) ([]string, error) {
+	return f.editPassword(name, password, func(lines []string, at int, entry string) ([]string, error) {
 		if at >= 0 {
 			return nil, fmt.Errorf("user %q in %s: %w; \"user passwd\" changes a password", name, f.Path, ErrExists)
 		}
@@ -50,7 +50,7 @@ func (f HTPasswdFile) Add(name, password string) error {
 
 // SetPassword replaces a user's hash; ErrMissing when there is no such user.
 func (f HTPasswdFile) SetPassword(name, password string) error {
-	return f.edit(name, password, func(lines []string, at int, entry string) ([]string, error) {
+	return f.editPassword(name, password, func(lines []string, at int, entry string) ([]string, error) {
 		if at < 0 {
 			return nil, fmt.Errorf("user %q in %s: %w", name, f.Path, ErrMissing)
 		}
@@ -61,7 +61,7 @@ func (f HTPasswdFile) SetPassword(name, password string) error {
 
 // Remove deletes a user; ErrMissing when there is no such user.
 func (f HTPasswdFile) Remove(name string) error {
-	return f.edit(name, "", func(lines []string, at int, _ string) ([]string, error) {
+	return f.edit(name, func(lines []string, at int) ([]string, error) {
 		if at < 0 {
 			return nil, fmt.Errorf("user %q in %s: %w", name, f.Path, ErrMissing)
 		}
@@ -69,17 +69,20 @@ func (f HTPasswdFile) Remove(name string) error {
 	})
 }
 
-// edit applies change to the file's lines; at is the index of name's line or -1, entry its new line when there is a password.
-func (f HTPasswdFile) edit(name, password string, change func(lines []string, at int, entry string) ([]string, error)) error {
-	name, err := ParseHTPasswdName(name)
+// editPassword is edit for a change that puts in entry, the line of name with a new password.
+func (f HTPasswdFile) editPassword(name, password string, change func(lines []string, at int, entry string) ([]string, error)) error {
+	entry, err := htpasswdLine(name, password, f.Cost) // before the lock: it is slow
 	if err != nil {
 		return err
 	}
-	var entry string
-	if password != "" { // hash before the lock: it is slow
-		if entry, err = htpasswdLine(name, password, f.Cost); err != nil {
-			return err
-		}
+	return f.edit(name, func(lines []string, at int) ([]string, error) { return change(lines, at, entry) })
+}
+
+// edit applies change to the file's lines; at is the index of name's line, or -1.
+func (f HTPasswdFile) edit(name string, change func(lines []string, at int) ([]string, error)) error {
+	name, err := ParseHTPasswdName(name)
+	if err != nil {
+		return err
 	}
 	// A link is edited where it points to: that is where others lock.
 	if target, err := filepath.EvalSymlinks(f.Path); err == nil {
@@ -100,7 +103,7 @@ func (f HTPasswdFile) edit(name, password string, change func(lines []string, at
 			at = e.line - 1
 		}
 	}
-	if lines, err = change(lines, at, entry); err != nil {
+	if lines, err = change(lines, at); err != nil {
 		return err
 	}
 	text := strings.Join(lines, "\n")
@@ -123,6 +126,10 @@ func ParseHTPasswdName(name string) (string, error) {
 }
 
 func htpasswdLine(name, password string, cost int) (string, error) {
+	name, err := ParseHTPasswdName(name)
+	if err != nil {
+		return "", err
+	}
 	hash, err := HashPassword(password, cost)
 	if err != nil {
 		return "", err
@@ -132,10 +139,6 @@ func htpasswdLine(name, password string, cost int) (string, error) {
 
 // Reset makes the file anew, with one user.
 func (f HTPasswdFile) Reset(name, password string) error {
-	name, err := ParseHTPasswdName(name)
-	if err != nil {
-		return err
-	}
 	line, err := htpasswdLine(name, password, f.Cost)
 	if err != nil {
 		return err

@@ -355,3 +355,19 @@ func TestResetLeavesOneUser(t *testing.T) {
 		t.Errorf("%q, %v", names, err)
 	}
 }
+
+func TestAnEmptyPasswordIsRefusedAndChangesNothing(t *testing.T) {
+	file := users.HTPasswdFile{Path: filepath.Join(t.TempDir(), "users"), Cost: 4}
+	if err := file.Add("alice", "x"); err != nil {
+		t.Fatal(err)
+	}
+	before, _ := os.ReadFile(file.Path)
+	for name, err := range map[string]error{"add": file.Add("bob", ""), "passwd": file.SetPassword("alice", "")} {
+		if err == nil || !strings.Contains(err.Error(), "a password cannot be empty") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if after, _ := os.ReadFile(file.Path); string(after) != string(before) {
+		t.Errorf("the file reads %q", after)
+	}
+}
