@@ -18,7 +18,7 @@ build: ## build bin/authserver, static
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/authserver
 
 run: build ## start authserver and a real registry on localhost, and say what to type (PORT, AUTH_PORT, OPS_PORT, DIR)
-	@bash e2e/local.sh -registry-port $(PORT) -auth-port $(AUTH_PORT) -ops-port $(OPS_PORT) -dir $(DIR)
+	@bash e2e/local.sh -registry-port $(PORT) -auth-port $(AUTH_PORT) -ops-port $(OPS_PORT) -dir "$(DIR)"
 
 test: lint ## vet, static analysis, and all unit tests with the race detector
 	GO=$(GO) bash .ci/unit

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -80,29 +79,23 @@ func (h *hand) aclExplain(q question) error {
 	if err != nil {
 		return err
 	}
-	if q.service == "" {
-		q.service = c.Services[0].Name
+	service, err := c.Service(q.service)
+	if err != nil {
+		return err
 	}
-	names := make([]string, len(c.Services))
-	for i, s := range c.Services {
-		names[i] = s.Name
-	}
-	if !slices.Contains(names, q.service) {
-		return fmt.Errorf("service %q is not one of services[].name: %s", q.service, strings.Join(names, ", "))
-	}
-	granted, verdicts := policy.Decide(who, from, q.service, asked)
+	granted, verdicts := policy.Decide(who, from, service.Name, asked)
 	granted = asked.Intersect(granted)
 	if h.output == "json" {
 		if verdicts == nil {
 			verdicts = []scope.Verdict{}
 		}
-		return h.printJSON(map[string]any{"principal": who.Name, "kind": who.Kind, "service": q.service, "asked": asked, "granted": granted, "verdicts": verdicts})
+		return h.printJSON(map[string]any{"principal": who.Name, "kind": who.Kind, "service": service.Name, "asked": asked, "granted": granted, "verdicts": verdicts})
 	}
 	subject := q.as
 	if subject == "" {
 		subject = "anonymous"
 	}
-	fmt.Fprintf(h.stdout, "%s at %s\n", subject, q.service)
+	fmt.Fprintf(h.stdout, "%s at %s\n", subject, service.Name)
 	table := tabwriter.NewWriter(h.stdout, 0, 0, 2, ' ', 0)
 	for _, v := range verdicts {
 		fmt.Fprintf(table, "%s:%s\t%s\t%s\n", v.Type, v.Name, v.Action, reason(policy, v))

@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
@@ -35,6 +38,9 @@ func (h *hand) configCheck() error {
 		return err
 	}
 	l := lasting{log: slog.New(slog.DiscardHandler), metrics: metrics.New("", "", ""), audit: audit.New(h.stderr), checker: users.NewChecker(nil)}
+	if err := writable(c); err != nil {
+		return err
+	}
 	g, err := newGeneration(c, l, true)
 	if err != nil {
 		return err
@@ -49,6 +55,30 @@ func (h *hand) configCheck() error {
 	}
 	_, err = fmt.Fprintf(h.stdout, "ok: %d services, %d rules, %d user backends\n", len(c.Services), g.policy.Len(), len(c.Users))
 	return err
+}
+
+// writable checks the places that serve writes to.
+func writable(c *config.Config) error {
+	const canWrite = 2 // W_OK, access(2)
+	data := c.Issuer.DataDir
+	for {
+		if _, err := os.Lstat(data); err == nil || data == filepath.Dir(data) {
+			break
+		}
+		data = filepath.Dir(data) // it is made, with its parents
+	}
+	var faults []error
+	if info, err := os.Stat(data); err == nil && !info.IsDir() {
+		faults = append(faults, c.Fault("issuer.data_dir", fmt.Errorf("%s is not a folder", data)))
+	} else if err := syscall.Access(data, canWrite); err != nil {
+		faults = append(faults, c.Fault("issuer.data_dir", fmt.Errorf("%s cannot be written to: %w", data, err)))
+	}
+	if file, ok := strings.CutPrefix(c.Audit.Output, "file:"); ok {
+		if err := syscall.Access(filepath.Dir(file), canWrite); err != nil {
+			faults = append(faults, c.Fault("audit.output", fmt.Errorf("%s cannot be written to: %w", filepath.Dir(file), err)))
+		}
+	}
+	return errors.Join(faults...)
 }
 
 func (h *hand) configShow() error {

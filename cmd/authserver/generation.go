@@ -86,8 +86,9 @@ func newGeneration(c *config.Config, l lasting, dryRun bool) (*generation, error
 
 // backend is a users[] block, read and not yet opened.
 type backend struct {
-	file string // it is made from, "" for none
-	open func(*users.Checker) (users.Authenticator, error)
+	file  string // it is made from, "" for none
+	edits bool   // file is one that the user commands edit
+	open  func(*users.Checker) (users.Authenticator, error)
 }
 
 // describe reads users[i]. This is the one switch that names all backends.
@@ -95,7 +96,7 @@ func describe(c *config.Config, i int) (backend, error) {
 	switch kind := c.Users[i]["kind"]; kind {
 	case "htpasswd":
 		file, err := htpasswdFile(c, i)
-		return backend{file, func(checker *users.Checker) (users.Authenticator, error) { return users.LoadHTPasswd(file, checker) }}, err
+		return backend{file, true, func(checker *users.Checker) (users.Authenticator, error) { return users.LoadHTPasswd(file, checker) }}, err
 	default:
 		return backend{}, c.Fault(fmt.Sprintf("users[%d].kind", i), fmt.Errorf("%q is not known; would be right: htpasswd", kind))
 	}

@@ -68,6 +68,15 @@ type started struct {
 }
 
 func (h *hand) init(s start) error {
+	// What init writes is what its own flags say. A key set beside them would hold for this call and not for serve.
+	if h.configFile != "" {
+		return misuse{errors.New("--config is for commands that read a configuration; init writes into DIR")}
+	}
+	for _, set := range h.sets {
+		if !strings.HasPrefix(set, "passwords.") {
+			return misuse{fmt.Errorf("--set %s would not be written into the configuration; use init's own flags, or edit the file", set)}
+		}
+	}
 	if _, err := users.ParseHTPasswdName(s.Admin); err != nil {
 		return misuse{fmt.Errorf("--admin: %w", err)}
 	}
@@ -94,11 +103,12 @@ func (h *hand) init(s start) error {
 	if err != nil {
 		return err
 	}
-	password := rand.Text() // 130 bits
-	if err := (users.HTPasswdFile{Path: usersFile, Cost: c.Passwords.BcryptCost}).Reset(s.Admin, password); err != nil {
+	if _, err := openKeyring(c, false); err != nil {
 		return err
 	}
-	if _, err := openKeyring(c, false); err != nil {
+	// The users come last: once they are replaced, nothing may keep the new password from being printed.
+	password := rand.Text() // 130 bits
+	if err := (users.HTPasswdFile{Path: usersFile, Cost: c.Passwords.BcryptCost}).Reset(s.Admin, password); err != nil {
 		return err
 	}
 	root, err := filepath.Abs(filepath.Join(c.Issuer.DataDir, "root.crt"))

@@ -118,11 +118,10 @@ func (h *hand) keyExport(format, service string) error {
 		}
 	}
 	if service != "" {
-		key := ring.For(service)
-		if key == nil {
-			return fmt.Errorf("service %q is not one of services[].name in %s", service, h.configFile)
+		if _, err := c.Service(service); err != nil {
+			return err
 		}
-		keys = []*issuer.Key{key}
+		keys = []*issuer.Key{ring.For(service)}
 	}
 	if format == "jwks" {
 		set, err := issuer.JWKS(keys)

@@ -116,6 +116,20 @@ func TestInitNeverOverwritesUnasked(t *testing.T) {
 	if after == before {
 		t.Error("--force wrote nothing")
 	}
+	// When keys are the trouble, the users stay: their new password would never be seen.
+	if err := os.Rename(filepath.Join(dir, "data/root.crt"), filepath.Join(dir, "away")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(dir, "data/root.key"), filepath.Join(dir, "away.key")); err != nil {
+		t.Fatal(err)
+	}
+	users, _ := os.ReadFile(filepath.Join(dir, "users.htpasswd"))
+	if _, stderr, status := call(t, "", "init", dir, "--force"); status != exitNo || !strings.Contains(stderr, "bring it back") {
+		t.Errorf("status %d: %s", status, stderr)
+	}
+	if now, _ := os.ReadFile(filepath.Join(dir, "users.htpasswd")); !bytes.Equal(now, users) {
+		t.Error("the users were replaced, and nobody knows the password")
+	}
 	// Registries trust the root: no flag may replace it.
 	root := regexp.MustCompile(`(?m)^data/root\.(crt|key) .*$`)
 	if !slices.Equal(root.FindAllString(before, -1), root.FindAllString(after, -1)) {
@@ -146,6 +160,7 @@ func TestInitWithBadFlagsLeavesNothing(t *testing.T) {
 	dir := t.TempDir()
 	for _, flags := range [][]string{
 		{"--public-url", "localhost"}, {"--service", "a b"}, {"--listen", "nowhere"}, {"--admin", "a:b"}, {"--admin", "a*"}, {"--issuer", ""}, {"--public-url", "https://u:secret@host"},
+		{"--config", "x.yaml"}, {"--set", "issuer.data_dir=/x"},
 	} {
 		_, stderr, status := call(t, "", append([]string{"init", dir}, flags...)...)
 		if status != exitMisuse || strings.Contains(stderr, "secret") {
@@ -191,7 +206,7 @@ func TestUserCommandsEditTheUsersFile(t *testing.T) {
 		{"x\n", []string{"add", "bob"}, exitMisuse, "--password-stdin"},
 		{"x\n", []string{"add", "--password-stdin"}, exitMisuse, "accepts 1 arg"},
 		{"x\n", []string{"add", "bob", "secret", "--password-stdin"}, exitMisuse, "accepts 1 arg"},
-		{"x\n", []string{"add", "bob", "--password-stdin", "--backend", "ldap"}, exitMisuse, "--backend ldap is not known"},
+		{"x\n", []string{"add", "bob", "--password-stdin", "--backend", "ldap"}, exitNo, "--backend ldap: there is no users block of this kind"},
 	}
 	for _, r := range refusals {
 		if _, stderr, status := user(r.stdin, r.args...); status != r.want || !strings.Contains(stderr, r.says) {
@@ -222,7 +237,7 @@ func TestUserCommandsWithoutAUsersFile(t *testing.T) {
 	if err := os.WriteFile(file, []byte("services: [{name: a}]\nacl: {files: [policy.yaml]}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, stderr, status := call(t, "", "user", "list", "--config", file); status != exitNo || !strings.Contains(stderr, "no block of kind htpasswd") {
+	if _, stderr, status := call(t, "", "user", "list", "--config", file); status != exitNo || !strings.Contains(stderr, "no block in the configuration that can be edited") {
 		t.Errorf("status %d: %s", status, stderr)
 	}
 }
@@ -272,6 +287,18 @@ func TestConfigCheckChangesNothing(t *testing.T) {
 	}
 	if snapshot(t, dir) != before {
 		t.Error("something was written")
+	}
+}
+
+func TestConfigCheckLooksAtThePlacesToWriteTo(t *testing.T) {
+	file, _ := initialised(t)
+	for says, set := range map[string]string{
+		"flag --set: audit.output: /nowhere cannot be written to": "audit.output=file:/nowhere/audit.log",
+		"flag --set: issuer.data_dir: /dev/null is not a folder":  "issuer.data_dir=/dev/null/authserver",
+	} {
+		if _, stderr, status := call(t, "", "config", "check", "--config", file, "--set", set); status != exitNo || !strings.Contains(stderr, says) {
+			t.Errorf("%s: status %d: %s", set, status, stderr)
+		}
 	}
 }
 

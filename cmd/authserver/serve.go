@@ -52,7 +52,8 @@ type service struct {
 	level   *slog.LevelVar
 	current atomic.Pointer[generation]
 	ready   atomic.Bool
-	stamp   string // of the files that current was made from, or that were refused last
+	running *config.Config // what the listeners and logs were made from
+	stamp   string         // of the files that current was made from, or that were refused last
 }
 
 func (h *hand) serve(ctx context.Context) error {
@@ -69,10 +70,10 @@ func (h *hand) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s := &service{hand: h, file: file, level: new(slog.LevelVar)}
+	s := &service{hand: h, file: file, running: c, level: new(slog.LevelVar)}
 	b := build()
 	m := metrics.New(b.Version, b.Revision, b.Go)
-	record, err := openAudit(c.Audit.Output, h.stdout, h.stderr)
+	record, err := audit.Open(c.Audit.Output, h.stdout, h.stderr)
 	if err != nil {
 		return err
 	}
@@ -100,7 +101,7 @@ func (h *hand) serve(ctx context.Context) error {
 
 // run serves on both listeners until ctx is done or one of them fails.
 func (s *service) run(ctx context.Context, public, ops net.Listener, hangup <-chan os.Signal) error {
-	c, log := s.current.Load().config, s.lasting.log
+	c, log := s.running, s.lasting.log
 	publicServer := server.NewHTTP(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.current.Load().handler.ServeHTTP(w, r) // one generation for the whole request
 	}), log)
@@ -186,7 +187,7 @@ func (s *service) reload(why string) {
 		log.Error("the new configuration is refused, the old one stays in use", "why", why, "error", err.Error())
 		return
 	}
-	if old := s.current.Load().config; old.Server.Listen != c.Server.Listen || old.Server.OpsListen != c.Server.OpsListen ||
+	if old := s.running; old.Server.Listen != c.Server.Listen || old.Server.OpsListen != c.Server.OpsListen ||
 		old.Server.TLS != c.Server.TLS || old.Log.Format != c.Log.Format || old.Audit != c.Audit {
 		log.Warn("a change of server.listen, server.ops_listen, server.tls, log.format or audit needs a restart")
 	}
@@ -239,14 +240,4 @@ func newLogger(w io.Writer, format string, level slog.Leveler) *slog.Logger {
 		return slog.New(slog.NewTextHandler(w, options))
 	}
 	return slog.New(slog.NewJSONHandler(w, options))
-}
-
-func openAudit(output string, stdout, stderr io.Writer) (*audit.Log, error) {
-	switch output {
-	case "stdout":
-		return audit.New(stdout), nil
-	case "stderr":
-		return audit.New(stderr), nil
-	}
-	return audit.Open(output)
 }

@@ -31,7 +31,7 @@ func (h *hand) userCommand() *cobra.Command {
 					return err
 				}
 			}
-			return change(file, args[0], password)
+			return change(file.HTPasswdFile, args[0], password)
 		}}
 		if takesPassword {
 			cmd.Flags().BoolVar(&fromStdin, "password-stdin", false, "read the password from standard input")
@@ -57,25 +57,34 @@ seconds. Passwords are asked for twice, or read from standard input with --passw
 	return cmd
 }
 
-// usersFile is the first users file of the chain.
-func (h *hand) usersFile(backend string) (users.HTPasswdFile, error) {
-	if backend != "" && backend != "htpasswd" {
-		return users.HTPasswdFile{}, misuse{fmt.Errorf("--backend %s is not known; it is htpasswd", backend)}
-	}
-	c, err := h.loadConfig()
-	if err != nil {
-		return users.HTPasswdFile{}, err
-	}
-	for i, block := range c.Users {
-		if block["kind"] == "htpasswd" {
-			file, err := htpasswdFile(c, i)
-			return users.HTPasswdFile{Path: file, Cost: c.Passwords.BcryptCost}, err
-		}
-	}
-	return users.HTPasswdFile{}, errors.New("users: there is no block of kind htpasswd in the configuration")
+// editable is a users[] block whose users we can edit.
+type editable struct {
+	users.HTPasswdFile
+	kind string
 }
 
-func (h *hand) userList(file users.HTPasswdFile) error {
+// usersFile is the first block that can be edited, of the kind that is asked for.
+func (h *hand) usersFile(kind string) (editable, error) {
+	c, err := h.loadConfig()
+	if err != nil {
+		return editable{}, err
+	}
+	for i, block := range c.Users {
+		b, err := describe(c, i)
+		if err != nil {
+			return editable{}, err
+		}
+		if b.edits && (kind == "" || kind == block["kind"]) {
+			return editable{users.HTPasswdFile{Path: b.file, Cost: c.Passwords.BcryptCost}, block["kind"].(string)}, nil
+		}
+	}
+	if kind != "" {
+		return editable{}, fmt.Errorf("--backend %s: there is no users block of this kind that can be edited", kind)
+	}
+	return editable{}, errors.New("users: there is no block in the configuration that can be edited (kind: htpasswd)")
+}
+
+func (h *hand) userList(file editable) error {
 	names, err := file.Names()
 	if errors.Is(err, fs.ErrNotExist) {
 		names, err = nil, nil
@@ -90,7 +99,7 @@ func (h *hand) userList(file users.HTPasswdFile) error {
 		}
 		list := []user{}
 		for _, name := range names {
-			list = append(list, user{name, "htpasswd"})
+			list = append(list, user{name, file.kind})
 		}
 		return h.printJSON(list)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,9 +14,12 @@ import (
 	"authserver/e2e/harness"
 )
 
-// newZot checks like zot from 2.1.18 on (pkg/api/bearer.go): one key, neither iss
+// newZot checks like zot from 2.1.3 on (pkg/api/bearer.go): one key, neither iss
 // nor aud, no leeway, a future iat refused, exact match of name and action.
-type newZot struct{ key any }
+type newZot struct {
+	key    any
+	delete string // the action that DELETE demands: push up to 2.1.17, delete from 2.1.18 on
+}
 
 func (z newZot) authorize(token, method, name string) error {
 	claims := struct {
@@ -32,7 +36,7 @@ func (z newZot) authorize(token, method, name string) error {
 	if err != nil {
 		return err
 	}
-	action := zotAction(method, "delete")
+	action := zotAction(method, z.delete)
 	for _, entry := range claims.Access {
 		if entry.Type == "repository" && entry.Name == name && slices.Contains(entry.Actions, action) {
 			return nil
@@ -75,7 +79,7 @@ func (z oldZot) authorize(token, method, name string) error {
 }
 
 func TestZot(t *testing.T) {
-	pinned := []service{{"pinned", "RS256"}, {"pinned", "ES256"}, {"pinned", "ES384"}, {"pinned", "EdDSA"}}
+	pinned := []service{{"pinned", "RS256"}, {"pinned", "RS384"}, {"pinned", "RS512"}, {"pinned", "ES256"}, {"pinned", "ES384"}, {"pinned", "EdDSA"}}
 	a := startAuthserver(t, pinned)
 	other := startAuthserver(t, pinned)
 	for _, s := range pinned {
@@ -83,8 +87,11 @@ func TestZot(t *testing.T) {
 			path := a.Export(t, "pem", s.name())
 			zots := map[string]interface {
 				authorize(token, method, name string) error
-			}{"2.1.18": newZot{readCertificate(t, path).PublicKey}}
-			if s.algorithm == "RS256" {
+			}{
+				"2.1.3":  newZot{readCertificate(t, path).PublicKey, "push"},
+				"2.1.18": newZot{readCertificate(t, path).PublicKey, "delete"},
+			}
+			if strings.HasPrefix(s.algorithm, "RS") {
 				zots["2.1.2"] = newOldZot(t, harness.ReadFile(t, path))
 			}
 			alice := func(scopes ...string) string { return a.Token(t, "alice", alicePassword, s.name(), scopes...) }

@@ -85,12 +85,13 @@ func (p *Policy) Decide(who users.Principal, from netip.Addr, service string, as
 		// An empty repository name is zot's way to ask for the list of all repositories. Only reading it can be meant:
 		// zot asks push and delete without a name for routes that have nothing to do with the catalog.
 		if a.Type == scope.Repository && a.Name == "" {
-			v := decideAction(matching(rules, s, registryType, catalogName), scope.All)
-			v.Type, v.Action = a.Type, "pull"
-			if v.Granted && a.Has("pull") {
-				granted = append(granted, scope.Access{Type: a.Type, Actions: []string{"pull"}})
+			read := scope.Access{Type: a.Type, Actions: []string{"pull"}}
+			for _, v := range decideCatalog(a, matching(rules, s, registryType, catalogName)) {
+				if v.Granted {
+					granted = append(granted, read)
+				}
+				verdicts = append(verdicts, v)
 			}
-			verdicts = append(verdicts, v)
 			continue
 		}
 		matched := matching(rules, s, a.Type, a.Name)
@@ -181,6 +182,22 @@ func candidates(a scope.Access, matched []*rule) []string {
 		actions = slices.Compact(actions)
 	}
 	return actions
+}
+
+// decideCatalog answers zot's question for the catalog: pull, or All as pull, is the catalog's All; nothing else is granted.
+func decideCatalog(a scope.Access, matched []*rule) []scope.Verdict {
+	var verdicts []scope.Verdict
+	if a.Has("pull") {
+		v := decideAction(matched, scope.All)
+		v.Type, v.Action = a.Type, "pull"
+		verdicts = append(verdicts, v)
+	}
+	for _, action := range a.Actions {
+		if action != "pull" && action != scope.All {
+			verdicts = append(verdicts, scope.Verdict{Type: a.Type, Action: action})
+		}
+	}
+	return verdicts
 }
 
 // decideAction combines the rules that match a resource: one allow is needed, one deny is enough.

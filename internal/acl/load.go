@@ -115,10 +115,10 @@ func (l *loader) document(d *document.Document) {
 		l.faults = append(l.faults, d.Fault(path, format, args...))
 	}
 	f := file{Combining: DenyOverrides}
-	if err := d.Decode(&f); err != nil {
-		l.faults = append(l.faults, err)
-		return // the rest would be judged on half of what was written
-	}
+	reading := d.Decode(&f)
+	earlier := l.faults
+	l.faults = nil
+	defer func() { l.faults = append(earlier, document.Merge(reading, l.faults...)) }()
 	if f.Combining != DenyOverrides {
 		fault("combining", "%q is not known; would be right: %s", f.Combining, DenyOverrides)
 	}

@@ -74,6 +74,18 @@ func TestBadPolicies(t *testing.T) {
 		// docker_auth loads this and never matches it.
 		{"half a bracket", rule(`repositories: ["team-[a"]`),
 			`policy.yaml:4: rules[0].repositories[0]: "team-[a" has the character '[', which no resource name can hold; the wildcards are * and **`},
+		{"a pattern that climbs", rule(`repositories: ["a/../b"]`),
+			`policy.yaml:4: rules[0].repositories[0]: "a/../b" can match no name: components begin and end with a letter or a digit, with single separators between`},
+		{"a pattern that begins with a separator", rule(`repositories: ["-x/**"]`),
+			`policy.yaml:4: rules[0].repositories[0]: "-x/**" can match no name: components begin and end with a letter or a digit, with single separators between`},
+		{"a mistyped key and what else is wrong", "rules:\n  - {name: r, subject: [anyone], repositories: [\"a?\"], actions: pull}\n  - {name: r, subjects: [all], repositories: [a], actions: [Pull]}",
+			`policy.yaml:2: rules[0].actions: text where a list belongs
+policy.yaml:2: rules[0].repositories[0]: "a?" has the character '?', which no resource name can hold; the wildcards are * and **
+policy.yaml:2: rules[0].subject: unknown key; known here: name, effect, subjects, repositories, resources, actions, services, networks
+policy.yaml:2: rules[0].subjects: missing; would be right: anyone, anonymous, authenticated, user:GLOB, group:GLOB or robot:GLOB
+policy.yaml:3: rules[1].actions[0]: "Pull" is no action; would be right: pull, push, delete or "*"
+policy.yaml:3: rules[1].name: "r" is the name of the rule at policy.yaml:2 already
+policy.yaml:3: rules[1].subjects[0]: "all" is no subject; would be right: anyone, anonymous, authenticated, user:GLOB, group:GLOB or robot:GLOB`},
 		{"two stars beside letters", rule(`repositories: ["a**"]`),
 			`policy.yaml:4: rules[0].repositories[0]: "a**" has ** beside other characters; ** stands alone between slashes, * is part of one segment`},
 		{"three stars", rule(`repositories: ["***"]`),

@@ -66,7 +66,28 @@ func parsePattern(s string) (pattern, error) {
 		}
 		p.segments = append(p.segments, seg)
 	}
+	if !scope.ValidName(p.example()) {
+		return pattern{}, fmt.Errorf("%q can match no name: components begin and end with a letter or a digit, with single separators between", s)
+	}
 	return p, nil
+}
+
+// example is a name that the pattern covers if it covers any.
+func (p pattern) example() string {
+	texts := make([]string, len(p.segments))
+	for i, seg := range p.segments {
+		for _, t := range seg.tokens {
+			if t.kind == literal {
+				texts[i] += t.text
+			} else {
+				texts[i] += "x"
+			}
+		}
+		if seg.anyDepth {
+			texts[i] = "x"
+		}
+	}
+	return strings.Join(texts, "/")
 }
 
 func parseSegment(text string) (segment, error) {

@@ -54,13 +54,13 @@ type Log struct {
 	torn bool   // the last write ended within a line
 }
 
-// Open opens an output: stderr, stdout or file:/path (made with mode 0600, appended to).
-func Open(output string) (*Log, error) {
+// Open opens an output: "stderr", "stdout" or "file:/path" (made with mode 0600, appended to).
+func Open(output string, stdout, stderr io.Writer) (*Log, error) {
 	switch output {
 	case "stderr":
-		return New(os.Stderr), nil
+		return New(stderr), nil
 	case "stdout":
-		return New(os.Stdout), nil
+		return New(stdout), nil
 	}
 	l := &Log{file: strings.TrimPrefix(output, "file:")}
 	return l, l.Reopen()

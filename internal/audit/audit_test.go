@@ -80,7 +80,7 @@ func TestNoTextBreaksALine(t *testing.T) {
 
 func TestLinesOfManyDoNotMix(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "audit.json")
-	l, err := audit.Open("file:" + file)
+	l, err := audit.Open("file:"+file, os.Stdout, os.Stderr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func TestLinesOfManyDoNotMix(t *testing.T) {
 func TestAFileIsMadeForItsOwnerAndAppendedTo(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "audit.json")
 	for range 2 { // as after a restart
-		l, err := audit.Open("file:" + file)
+		l, err := audit.Open("file:"+file, os.Stdout, os.Stderr)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -127,7 +127,7 @@ func TestAFileIsMadeForItsOwnerAndAppendedTo(t *testing.T) {
 func TestReopenLetsARotatedFileGo(t *testing.T) {
 	dir := t.TempDir()
 	file, rotated := filepath.Join(dir, "audit.json"), filepath.Join(dir, "audit.json.1")
-	l, err := audit.Open("file:" + file)
+	l, err := audit.Open("file:"+file, os.Stdout, os.Stderr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +158,7 @@ func TestAFailedReopenKeepsTheOldFile(t *testing.T) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	l, err := audit.Open("file:" + filepath.Join(dir, "audit.json"))
+	l, err := audit.Open("file:"+filepath.Join(dir, "audit.json"), os.Stdout, os.Stderr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +178,7 @@ func TestAFailedReopenKeepsTheOldFile(t *testing.T) {
 }
 
 func TestAFileThatCannotBeOpenedIsAnError(t *testing.T) {
-	if _, err := audit.Open("file:" + filepath.Join(t.TempDir(), "missing", "audit.json")); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := audit.Open("file:"+filepath.Join(t.TempDir(), "missing", "audit.json"), os.Stdout, os.Stderr); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -208,7 +208,7 @@ func TestStandardOutputsAreTakenByName(t *testing.T) {
 		}
 		was := *stream
 		*stream = file
-		l, err := audit.Open(name)
+		l, err := audit.Open(name, os.Stdout, os.Stderr)
 		*stream = was
 		if err != nil {
 			t.Fatal(err)

@@ -3,6 +3,8 @@
 package config
 
 import (
+	"fmt"
+	"strings"
 	"time"
 
 	"authserver/internal/document"
@@ -111,6 +113,18 @@ func Defaults() Config {
 		Log:       Log{Level: "info", Format: "json"},
 		Audit:     Audit{Output: "stderr"},
 	}
+}
+
+// Service returns the service of a name, or an error that lists those there are. "" is the first one.
+func (c *Config) Service(name string) (Service, error) {
+	var names []string
+	for _, s := range c.Services {
+		if s.Name == name || name == "" {
+			return s, nil
+		}
+		names = append(names, s.Name)
+	}
+	return Service{}, fmt.Errorf("service %q is not one of services[].name: %s", name, strings.Join(names, ", "))
 }
 
 // Realm is the token endpoint's address, as a registry's auth.token.realm names it.

@@ -83,7 +83,7 @@ func Load(file string, environ, sets []string) (*Config, error) {
 			}
 			p = p[:cut]
 		}
-		if !doc.Has(path) { // a mapping that a variable or a flag began
+		if _, mapping := doc.Root[path].(map[string]any); !mapping { // what a variable or a flag makes a mapping of
 			for below, place := range origin {
 				if strings.HasPrefix(below, path+".") {
 					return place
@@ -96,22 +96,7 @@ func Load(file string, environ, sets []string) (*Config, error) {
 	c.dir, c.where, c.given = filepath.Dir(file), where, doc.Has
 	note(document.Decode("", k.Raw(), &c, where))
 	c.resolvePaths()
-	// A key that could not be read has been said to be wrong; what stands there instead is not judged.
-	unread := map[string]bool{}
-	for _, err := range faults {
-		for _, f := range document.Faults(err) {
-			unread[f.Key] = true
-		}
-	}
-	for _, err := range c.validate() {
-		if f := document.Faults(err); len(f) == 0 || !unread[f[0].Key] {
-			faults = append(faults, err)
-		}
-	}
-	if err := errors.Join(faults...); err != nil {
-		if listed := document.Faults(err); len(listed) > 0 {
-			return nil, document.JoinFaults(listed)
-		}
+	if err := document.Merge(errors.Join(faults...), c.validate()...); err != nil {
 		return nil, err
 	}
 	return &c, nil

@@ -69,6 +69,21 @@ func JoinFaults(faults []*Fault) error {
 	return errors.Join(errs...)
 }
 
+// Merge joins faults of reading with those that were found afterwards in what could be read, in the order of files and
+// lines. What stands where nothing could be read is not judged a second time.
+func Merge(reading error, judging ...error) error {
+	all := Faults(reading)
+	read := slices.Clone(all)
+	for _, f := range Faults(errors.Join(judging...)) {
+		if !slices.ContainsFunc(read, func(r *Fault) bool {
+			return f.Key == r.Key || r.Key != "" && strings.HasPrefix(f.Key, r.Key+".") || r.Key != "" && strings.HasPrefix(f.Key, r.Key+"[")
+		}) {
+			all = append(all, f)
+		}
+	}
+	return JoinFaults(all)
+}
+
 // Faults lists the faults in an error.
 func Faults(err error) []*Fault {
 	if many, ok := err.(interface{ Unwrap() []error }); ok {

@@ -129,7 +129,7 @@ func TestEveryTokenIsTheMeasuredOne(t *testing.T) {
 			if want := libtrust(t, public); header["kid"] != want || i.Keyring().For(s.Name).ID != want {
 				t.Errorf("kid %v, want %s", header["kid"], want)
 			}
-			parsed, err := jose.ParseSigned(result.Token, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(s.Algorithm)})
+			parsed, err := jose.ParseSignedCompact(result.Token, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(s.Algorithm)})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -107,7 +107,7 @@ func (m *Metrics) Authentication(backend, outcome string) {
 }
 
 // PasswordCheck is called when a hash starts; what it returns when it ends.
-func (m *Metrics) PasswordCheck() (done func()) {
+func (m *Metrics) PasswordCheck(int) (done func()) {
 	start := time.Now()
 	m.checksInFlight.Inc()
 	return func() {

@@ -103,7 +103,7 @@ func TestWhatBackendsAnswerAndScopesThatWereDroppedAreCounted(t *testing.T) {
 
 func TestAPasswordCheckIsInFlightUntilItIsDone(t *testing.T) {
 	m := metrics.New("", "", "")
-	first, second := m.PasswordCheck(), m.PasswordCheck()
+	first, second := m.PasswordCheck(12), m.PasswordCheck(12)
 	wantSamples(t, m, "authserver_password_checks_in_flight 2", "authserver_password_check_duration_seconds_count 0")
 	first()
 	wantSamples(t, m, "authserver_password_checks_in_flight 1", "authserver_password_check_duration_seconds_count 1")

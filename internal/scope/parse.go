@@ -82,7 +82,7 @@ func parseEntry(text string) (Access, bool) {
 	if hasClass && (!strings.HasSuffix(class, ")") || !ValidType(strings.TrimSuffix(class, ")"))) {
 		return entry, false
 	}
-	if !ValidType(base) || !validName(entry.Name) {
+	if !ValidType(base) || !ValidName(entry.Name) {
 		return entry, false
 	}
 	entry.Type = base
@@ -115,10 +115,10 @@ func ValidAction(s string) bool {
 	return s == All || s != "" && strings.IndexFunc(s, func(r rune) bool { return r < 'a' || r > 'z' }) < 0
 }
 
-// validName tells whether s is a resource name: components joined by slashes, the first of which may be a host with a
+// ValidName tells whether s is a resource name: components joined by slashes, the first of which may be a host with a
 // port, the last of which may be "*" (GitLab asks PATH/* for all below PATH). It may be empty: zot asks
 // repository::pull for the catalog. Upper case is taken anywhere; names are compared byte by byte, so it widens nothing.
-func validName(s string) bool {
+func ValidName(s string) bool {
 	if s == "" {
 		return true
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -11,6 +12,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"authserver/internal/server"
 )
@@ -143,5 +145,24 @@ func TestOversizedHeadersAreRefused(t *testing.T) {
 		if fmt.Sprint(limit) == "0s" {
 			t.Errorf("no %s: a slow client would hold its connection for ever", name)
 		}
+	}
+}
+
+// Half-sent headers held their connections for ever.
+func TestDefect11SlowClientsAreCutOff(t *testing.T) {
+	f := newFace(t)
+	s := httptest.NewUnstartedServer(nil)
+	s.Config = server.NewHTTP(f.handler, f.config.Log)
+	s.Start()
+	defer s.Close()
+	conn, err := net.Dial("tcp", s.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	_, _ = fmt.Fprint(conn, "GET /token HTTP/1.1\r\nHost: x\r\n")
+	_ = conn.SetReadDeadline(time.Now().Add(time.Minute))
+	if _, err := io.ReadAll(conn); err != nil { // ends when the server hangs up, fails when it never does
+		t.Errorf("the connection stays open: %v", err)
 	}
 }

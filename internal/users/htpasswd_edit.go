@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/text/unicode/norm"
+
 	"authserver/internal/durable"
 )
 
@@ -27,7 +29,11 @@ type HTPasswdFile struct {
 
 // Names returns the users in the order of the file.
 func (f HTPasswdFile) Names() ([]string, error) {
-	entries, _, err := f.read()
+	data, err := os.ReadFile(f.Path)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := parseHTPasswd(f.Path, data)
 	if err != nil {
 		return nil, err
 	}
@@ -93,15 +99,19 @@ func (f HTPasswdFile) edit(name string, change func(lines []string, at int) ([]s
 		return fmt.Errorf("users file %s: its folder cannot be used: %w; make it first", f.Path, cause(err))
 	}
 	defer unlock()
-	entries, lines, err := f.read()
+	data, err := os.ReadFile(f.Path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	// A line is found by its name alone: what is wrong with a hash is mended by replacing it.
+	var lines []string
 	at := -1
-	for _, e := range entries {
-		if e.name == name {
-			at = e.line - 1
+	for line := range strings.Lines(string(data)) {
+		line = strings.TrimRight(line, "\r\n")
+		if found, _, _ := strings.Cut(strings.TrimSpace(line), ":"); norm.NFC.String(found) == name && at < 0 {
+			at = len(lines)
 		}
+		lines = append(lines, line)
 	}
 	if lines, err = change(lines, at); err != nil {
 		return err
@@ -144,20 +154,4 @@ func (f HTPasswdFile) Reset(name, password string) error {
 		return err
 	}
 	return durable.WriteFile(f.Path, []byte(line+"\n"), 0o600)
-}
-
-func (f HTPasswdFile) read() ([]htpasswdEntry, []string, error) {
-	data, err := os.ReadFile(f.Path)
-	if err != nil {
-		return nil, nil, err
-	}
-	entries, err := parseHTPasswd(f.Path, data)
-	if err != nil {
-		return nil, nil, err
-	}
-	text := strings.TrimRight(string(data), "\n")
-	if text == "" {
-		return entries, nil, nil
-	}
-	return entries, strings.Split(text, "\n"), nil
 }

@@ -65,15 +65,15 @@ func hashCost(hash string) (int, error) {
 // process; one highest cost, which every refusal takes, for all backends of a chain.
 type Checker struct {
 	slots   chan struct{}
-	observe func() (done func())
+	observe func(cost int) (done func())
 	cost    int // the highest that a backend of this chain has
 }
 
-// NewChecker returns a checker. observe is called when a comparison starts, what it returns when that ends; nil means
-// nobody listens.
-func NewChecker(observe func() (done func())) *Checker {
+// NewChecker returns a checker. observe is called with its cost when a comparison starts, what it returns when that ends;
+// nil means nobody listens.
+func NewChecker(observe func(cost int) (done func())) *Checker {
 	if observe == nil {
-		observe = func() func() { return func() {} }
+		observe = func(int) func() { return func() {} }
 	}
 	// One core stays free for requests that need no hash.
 	return &Checker{slots: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1)), observe: observe}
@@ -100,11 +100,11 @@ func (c *Checker) check(ctx context.Context, hash []byte, cost int, password str
 		return false, err
 	}
 	defer c.release()
-	if c.compare(hash, password) {
+	if c.compare(hash, cost, password) {
 		return true, nil
 	}
 	for ; cost < c.cost; cost++ {
-		c.compare(decoy(cost), password)
+		c.compare(decoy(cost), cost, password)
 	}
 	return false, nil
 }
@@ -133,8 +133,8 @@ func (c *Checker) acquire(ctx context.Context) error {
 
 func (c *Checker) release() { <-c.slots }
 
-func (c *Checker) compare(hash []byte, password string) bool {
-	defer c.observe()()
+func (c *Checker) compare(hash []byte, cost int, password string) bool {
+	defer c.observe(cost)()
 	return bcrypt.CompareHashAndPassword(hash, []byte(password)) == nil
 }
 

@@ -47,6 +47,10 @@ func main() {
 	flag.IntVar(&o.authPort, "auth-port", 5001, "port of the token endpoint")
 	flag.IntVar(&o.opsPort, "ops-port", 5002, "port of health and metrics")
 	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "local: unexpected argument %q\n", flag.Arg(0))
+		os.Exit(2)
+	}
 
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
@@ -123,6 +127,7 @@ func address(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 func publicURL(o options) string { return fmt.Sprintf("http://localhost:%d", o.authPort) }
 
 func portsFree(o options) error {
+	meant := map[int]string{}
 	for _, p := range []struct {
 		port           int
 		what, variable string
@@ -131,6 +136,10 @@ func portsFree(o options) error {
 		{o.authPort, "the token endpoint", "AUTH_PORT"},
 		{o.opsPort, "health and metrics", "OPS_PORT"},
 	} {
+		if other, taken := meant[p.port]; taken {
+			return fmt.Errorf("port %d is meant for both %s and %s; choose another: make run %s=…", p.port, other, p.what, p.variable)
+		}
+		meant[p.port] = p.what
 		// Another program may hold the port for IPv6 only, and "localhost" would
 		// lead to it. An address that this machine does not have is free.
 		for _, host := range []string{"127.0.0.1", "::1"} {
@@ -155,9 +164,20 @@ func setUp(ctx context.Context, o options, dir string) error {
 	}
 
 	fmt.Println("First run: setting up", o.dir)
-	cmd := exec.CommandContext(ctx, o.authserver, "init", dir,
+	args := []string{"init", dir,
 		"--service", "registry.local", "--public-url", publicURL(o),
-		"--listen", address(o.authPort), "--ops-listen", address(o.opsPort), "-o", "json")
+		"--listen", address(o.authPort), "--ops-listen", address(o.opsPort), "-o", "json"}
+	// A set-up of ours that was cut short is begun again; a configuration that somebody else made is not overwritten.
+	begun := filepath.Join(dir, ".setting-up")
+	if _, err := os.Stat(begun); err == nil {
+		args = append(args, "--force")
+	}
+	if _, err := os.Stat(filepath.Join(dir, "authserver.yaml")); errors.Is(err, fs.ErrNotExist) {
+		if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(begun, nil, 0o600)); err != nil {
+			return err
+		}
+	}
+	cmd := exec.CommandContext(ctx, o.authserver, args...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -183,7 +203,13 @@ func setUp(ctx context.Context, o options, dir string) error {
 	config := fmt.Sprintf(registryConfig, filepath.Join(dir, "registry-data"), address(o.registryPort),
 		publicURL(o), made.Service, made.Issuer, root)
 	// The last file: where it is, all the others are, too.
-	return os.WriteFile(filepath.Join(dir, "registry.yml"), []byte(config), 0o644)
+	if err := os.WriteFile(filepath.Join(dir, "registry.yml"), []byte(config), 0o644); err != nil {
+		return err
+	}
+	if err := os.Remove(begun); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 const registryConfig = `version: 0.1
