@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -29,14 +30,15 @@ func (h *hand) aclCommand() *cobra.Command {
 	f.BoolVar(&q.robot, "robot", false, "the name is a robot's")
 	f.StringVar(&q.ip, "ip", "", "address of the client")
 	f.StringVar(&q.service, "service", "", "service (default: the first one)")
+	f.StringVar(&q.at, "at", "", "time of the request, as in 2026-01-02T15:04:05Z (default: now)")
 	f.StringArrayVar(&q.scopes, "scope", nil, "what is asked, as in repository:team/app:pull,push (may be repeated)")
 	return group("acl", "Ask the policy", explain)
 }
 
 type question struct {
-	as, ip, service string
-	groups, scopes  []string
-	robot           bool
+	as, ip, service, at string
+	groups, scopes      []string
+	robot               bool
 }
 
 func (h *hand) aclExplain(q question) error {
@@ -64,6 +66,13 @@ func (h *hand) aclExplain(q question) error {
 		}
 		from = from.Unmap()
 	}
+	at := time.Now()
+	if q.at != "" {
+		var err error
+		if at, err = time.Parse(time.RFC3339, q.at); err != nil {
+			return misuse{fmt.Errorf("--at: %q is no time; would be right: 2026-01-02T15:04:05Z", q.at)}
+		}
+	}
 	asked, dropped, err := scope.Parse(q.scopes)
 	if err != nil {
 		return misuse{fmt.Errorf("--scope: %w", err)}
@@ -83,7 +92,7 @@ func (h *hand) aclExplain(q question) error {
 	if err != nil {
 		return err
 	}
-	granted, verdicts := policy.Decide(who, from, service.Name, asked)
+	granted, verdicts := policy.Decide(who, from, service.Name, at, asked)
 	granted = asked.Intersect(granted)
 	if h.output == "json" {
 		if verdicts == nil {

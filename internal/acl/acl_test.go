@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"authserver/internal/acl"
 	"authserver/internal/scope"
@@ -43,7 +44,7 @@ func askFrom(t testing.TB, p *acl.Policy, who users.Principal, from, service, te
 		t.Fatalf("%q: %v %q", text, err, dropped)
 	}
 	addr, _ := netip.ParseAddr(from) // "" is the address that is not known
-	granted, _ := p.Decide(who, addr, service, asked)
+	granted, _ := p.Decide(who, addr, service, time.Time{}, asked)
 	if !granted.Within(asked) {
 		t.Fatalf("%q is answered with %q, which is more", text, granted)
 	}
@@ -254,7 +255,7 @@ func TestARepositoryRuleCoversRepositoriesOnly(t *testing.T) {
 	p := policy(t, rule())
 	for _, asked := range []string{"registry:catalog:*", "registry:**:pull", "artifact-repository:a:pull", "repository::pull", "registry::pull"} {
 		if s, dropped, _ := scope.Parse([]string{asked}); len(dropped) == 0 {
-			if granted, _ := p.Decide(user("alice"), netip.Addr{}, "", s); len(granted) > 0 {
+			if granted, _ := p.Decide(user("alice"), netip.Addr{}, "", time.Time{}, s); len(granted) > 0 {
 				t.Errorf("%s: granted %q", asked, granted)
 			}
 		}
@@ -417,7 +418,7 @@ rules:
   - {name: freeze, effect: deny, subjects: [anyone], repositories: ["a/**"], actions: [push]}
 `)
 	asked, _, _ := scope.Parse([]string{"repository:a/b:pull,push,delete"})
-	_, verdicts := p.Decide(user("alice"), netip.Addr{}, "", asked)
+	_, verdicts := p.Decide(user("alice"), netip.Addr{}, "", time.Time{}, asked)
 	want := []scope.Verdict{
 		{Type: "repository", Name: "a/b", Action: "delete"},
 		{Type: "repository", Name: "a/b", Action: "pull", Granted: true, AllowedBy: []string{"one", "two"}},
@@ -461,7 +462,7 @@ func TestDecideIsSafeForConcurrentUse(t *testing.T) {
 			ok := true
 			for range 200 {
 				asked := scope.Canonical(scope.Access{Type: "repository", Name: name + "/x", Actions: []string{"pull"}})
-				granted, _ := p.Decide(user(name, "g"), netip.Addr{}, "", asked)
+				granted, _ := p.Decide(user(name, "g"), netip.Addr{}, "", time.Time{}, asked)
 				ok = ok && granted.String() == asked.String()
 			}
 			done <- ok
@@ -495,7 +496,7 @@ func TestGrantedIsWithinAsked(t *testing.T) {
 		}
 		asked := scope.Canonical(entries...)
 		who := []users.Principal{users.Anonymous(), user("alice", "g"), robot("a")}[r.IntN(3)]
-		granted, verdicts := p.Decide(who, netip.Addr{}, "", asked)
+		granted, verdicts := p.Decide(who, netip.Addr{}, "", time.Time{}, asked)
 		if !granted.Within(asked) {
 			t.Fatalf("%s\nasked %q, granted %q", text, asked, granted)
 		}
@@ -520,7 +521,7 @@ func TestGrantedIsWithinAsked(t *testing.T) {
 }
 
 func BenchmarkDecide(b *testing.B) {
-	for _, n := range []int{10, 100, 1000, 10000} {
+	for _, n := range []int{10, 100, 1000, 10_000, 100_000} {
 		text := strings.Builder{}
 		text.WriteString("rules:\n")
 		for i := range n {
@@ -532,7 +533,7 @@ func BenchmarkDecide(b *testing.B) {
 		b.Run(fmt.Sprintf("rules=%d", n), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if granted, _ := p.Decide(who, netip.Addr{}, "registry.local", asked); len(granted) != 1 {
+				if granted, _ := p.Decide(who, netip.Addr{}, "registry.local", time.Time{}, asked); len(granted) != 1 {
 					b.Fatal(granted)
 				}
 			}
@@ -616,8 +617,17 @@ func BenchmarkDecideAdversarial(b *testing.B) {
 		}
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
-				p.Decide(who, netip.Addr{}, "", asked)
+				p.Decide(who, netip.Addr{}, "", time.Time{}, asked)
 			}
 		})
 	}
+}
+
+func scopeOf(t testing.TB, text string) scope.Set {
+	t.Helper()
+	s, dropped, err := scope.Parse([]string{text})
+	if err != nil || len(dropped) > 0 {
+		t.Fatalf("%q: %v %q", text, err, dropped)
+	}
+	return s
 }

@@ -16,8 +16,11 @@ import (
 	"authserver/internal/users"
 )
 
-// DenyOverrides is the way rules are combined: a deny rule that matches overrides every allow rule.
-const DenyOverrides = "deny-overrides"
+// How the rules that match are combined. All files of a policy name the same way.
+const (
+	DenyOverrides   = "deny-overrides"   // a deny rule overrides every allow rule, whatever the order
+	FirstApplicable = "first-applicable" // the first rule that covers the action decides
+)
 
 // file is a policy file as it is written.
 type file struct {
@@ -35,6 +38,7 @@ type ruleText struct {
 	Actions      []string `yaml:"actions"`
 	Services     []string `yaml:"services"`
 	Networks     []string `yaml:"networks"`
+	When         string   `yaml:"when"`
 }
 
 // Load reads policy files and file globs and merges them: in the order given, the matches of a glob by name. Every
@@ -93,21 +97,25 @@ func Parse(name string, data []byte) (*Policy, error) {
 }
 
 func compile(documents []*document.Document) (*Policy, error) {
-	l := loader{policy: &Policy{memberOf: map[string][]string{}}, named: map[string]string{}}
+	p := &Policy{byName: map[string]int{}}
+	l := loader{policy: p, members: membership{users: map[string][]string{}, within: map[string][]string{}, where: map[string]string{}}}
 	for _, d := range documents {
 		l.document(d)
 	}
-	if err := errors.Join(l.faults...); err != nil {
+	var circles error
+	p.memberOf, p.partOf, circles = l.members.close()
+	if err := errors.Join(append(l.faults, circles)...); err != nil {
 		return nil, err
 	}
-	return l.policy, nil
+	p.index = newIndex(p.rules)
+	return p, nil
 }
 
 // loader gathers rules and faults over all files.
 type loader struct {
-	policy *Policy
-	named  map[string]string // rule name -> file:line
-	faults []error
+	policy  *Policy
+	members membership
+	faults  []error
 }
 
 func (l *loader) document(d *document.Document) {
@@ -119,28 +127,15 @@ func (l *loader) document(d *document.Document) {
 	earlier := l.faults
 	l.faults = nil
 	defer func() { l.faults = append(earlier, document.Merge(reading, l.faults...)) }()
-	if f.Combining != DenyOverrides {
-		fault("combining", "%q is not known; would be right: %s", f.Combining, DenyOverrides)
+	switch {
+	case f.Combining != DenyOverrides && f.Combining != FirstApplicable:
+		fault("combining", "%q is not known; would be right: %s or %s", f.Combining, DenyOverrides, FirstApplicable)
+	case l.policy.combining == "":
+		l.policy.combining = f.Combining
+	case l.policy.combining != f.Combining:
+		fault("combining", "%s, but the files before say %s; all files of a policy say the same (%s when they say nothing)", f.Combining, l.policy.combining, DenyOverrides)
 	}
-	for text, members := range f.Groups {
-		path, name := document.Join("groups", text), norm.NFC.String(text)
-		if err := checkGlob(strings.ReplaceAll(name, ":", "x")); err != nil || strings.Contains(name, "*") {
-			fault(path, "%q is no name of a group", name)
-		}
-		for i, member := range members {
-			canonical, err := users.ParseName(member)
-			if err == nil && strings.ContainsAny(canonical, "*{}") {
-				err = errors.New("a member is a user's name, without wildcards")
-			}
-			if err != nil {
-				fault(fmt.Sprintf("%s[%d]", path, i), "%q: %v", member, err)
-				continue
-			}
-			if !slices.Contains(l.policy.memberOf[canonical], name) {
-				l.policy.memberOf[canonical] = append(l.policy.memberOf[canonical], name)
-			}
-		}
-	}
+	l.members.read(d, f.Groups, fault)
 	if len(f.Rules) == 0 {
 		fault("rules", "there are none; without a rule nobody may do anything")
 	}
@@ -160,10 +155,10 @@ func (l *loader) rule(d *document.Document, path string, text ruleText) {
 		fault("name", "missing; every rule has a name, it is what logs and explain say")
 	} else if _, err := users.ParseName(text.Name); err != nil {
 		fault("name", "%q cannot be used: it is 1 to 255 bytes, without colons, control characters or blanks at the ends", text.Name)
-	} else if first, twice := l.named[text.Name]; twice {
-		fault("name", "%q is the name of the rule at %s already", text.Name, first)
+	} else if first, twice := l.policy.byName[text.Name]; twice {
+		fault("name", "%q is the name of the rule at %s already", text.Name, l.policy.rules[first].where)
 	} else {
-		l.named[text.Name] = r.where
+		l.policy.byName[text.Name] = len(l.policy.rules)
 	}
 	if text.Effect != "" && text.Effect != "allow" && text.Effect != "deny" {
 		fault("effect", "%q is not known; would be right: allow or deny", text.Effect)
@@ -229,6 +224,15 @@ func (l *loader) rule(d *document.Document, path string, text ruleText) {
 			continue
 		}
 		r.networks = append(r.networks, n)
+	}
+	if text.When != "" {
+		when, err := newCondition(text.When)
+		if err != nil {
+			fault("when", "%v", err)
+		}
+		r.when = when
+	} else if d.Has(document.Join(path, "when")) {
+		fault("when", "empty; give a condition, or remove the key for always")
 	}
 	l.policy.rules = append(l.policy.rules, r)
 }

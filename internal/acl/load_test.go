@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"authserver/internal/acl"
 	"authserver/internal/scope"
@@ -35,12 +36,10 @@ func TestBadPolicies(t *testing.T) {
 		{"a key twice", "rules: []\nrules: []", "policy.yaml:2: rules: given twice, first on line 1; remove one"},
 		// As docker_auth had it: a field that does not exist widened the rule.
 		{"a mistyped key", rule("team: infrastructure"),
-			"policy.yaml:6: rules[0].team: unknown key; known here: name, effect, subjects, repositories, resources, actions, services, networks"},
-		{"a key of a later version", rule("when: x"),
-			"policy.yaml:6: rules[0].when: unknown key; known here: name, effect, subjects, repositories, resources, actions, services, networks"},
+			"policy.yaml:6: rules[0].team: unknown key; known here: name, effect, subjects, repositories, resources, actions, services, networks, when"},
 		{"a mistyped key at the top", "rule: []\n" + rule(), "policy.yaml:1: rule: unknown key; known here: combining, groups, rules"},
 		{"another effect", rule("effect: permit"), `policy.yaml:4: rules[0].effect: "permit" is not known; would be right: allow or deny`},
-		{"another way to combine", "combining: permit-overrides\n" + rule(), `policy.yaml:1: combining: "permit-overrides" is not known; would be right: deny-overrides`},
+		{"another way to combine", "combining: permit-overrides\n" + rule(), `policy.yaml:1: combining: "permit-overrides" is not known; would be right: deny-overrides or first-applicable`},
 		{"an unknown subject", rule("subjects: [everyone]"),
 			`policy.yaml:5: rules[0].subjects[0]: "everyone" is no subject; would be right: anyone, anonymous, authenticated, user:GLOB, group:GLOB or robot:GLOB`},
 		{"a subject without a name", rule(`subjects: ["user:"]`), `policy.yaml:5: rules[0].subjects[0]: "user:": the name is missing`},
@@ -81,7 +80,7 @@ func TestBadPolicies(t *testing.T) {
 		{"a mistyped key and what else is wrong", "rules:\n  - {name: r, subject: [anyone], repositories: [\"a?\"], actions: pull}\n  - {name: r, subjects: [all], repositories: [a], actions: [Pull]}",
 			`policy.yaml:2: rules[0].actions: text where a list belongs
 policy.yaml:2: rules[0].repositories[0]: "a?" has the character '?', which no resource name can hold; the wildcards are * and **
-policy.yaml:2: rules[0].subject: unknown key; known here: name, effect, subjects, repositories, resources, actions, services, networks
+policy.yaml:2: rules[0].subject: unknown key; known here: name, effect, subjects, repositories, resources, actions, services, networks, when
 policy.yaml:2: rules[0].subjects: missing; would be right: anyone, anonymous, authenticated, user:GLOB, group:GLOB or robot:GLOB
 policy.yaml:3: rules[1].actions[0]: "Pull" is no action; would be right: pull, push, delete or "*"
 policy.yaml:3: rules[1].name: "r" is the name of the rule at policy.yaml:2 already
@@ -96,7 +95,7 @@ policy.yaml:3: rules[1].subjects[0]: "all" is no subject; would be right: anyone
 			`policy.yaml:4: rules[0].repositories[0]: "${account}/**" has the character '$', which no resource name can hold; the wildcards are * and **`},
 		{"an open placeholder", rule(`repositories: ["{user/**"]`),
 			`policy.yaml:4: rules[0].repositories[0]: "{user/**" has a { without }`},
-		{"a member that is a pattern", "groups: {a: [\"b*\"]}\n" + rule(), `policy.yaml:1: groups.a[0]: "b*": a member is a user's name, without wildcards`},
+		{"a member that is a pattern", "groups: {a: [\"b*\"]}\n" + rule(), `policy.yaml:1: groups.a[0]: "b*": a member is a user's name, without wildcards, or group:NAME`},
 		{"a group that is a pattern", "groups: {\"a*\": [b]}\n" + rule(), `policy.yaml:1: groups.a*: "a*" is no name of a group`},
 		{"an anchor", "rules: &x []\n", "policy.yaml:1: rules: anchors and aliases are not read; write the value out"},
 		{"a second document", rule() + "---\nrules: []\n", `policy.yaml:6: a second YAML document; only one is read, remove the line "---"`},
@@ -152,7 +151,7 @@ func TestManyFilesAreMergedInOrder(t *testing.T) {
 	}
 	asked := scope.Canonical(scope.Access{Type: "repository", Name: "a", Actions: []string{"pull"}})
 	for _, member := range []string{"first", "second", "third"} { // the members of a group are united over files
-		_, verdicts := p.Decide(users.Principal{Name: member, Kind: users.KindUser}, addr("192.0.2.1"), "", asked)
+		_, verdicts := p.Decide(users.Principal{Name: member, Kind: users.KindUser}, addr("192.0.2.1"), "", time.Time{}, asked)
 		if got := fmt.Sprint(verdicts[0].AllowedBy); got != "[first second third]" {
 			t.Errorf("%s: %s", member, got)
 		}
@@ -214,11 +213,11 @@ func FuzzParsePolicy(f *testing.F) {
 			return
 		}
 		who := users.Principal{Name: name, Kind: users.KindUser, Groups: []string{name, "g"}, Claims: map[string]any{"x": name}}
-		granted, _ := p.Decide(who, addr("10.0.0.1"), "registry.local", asked)
+		granted, _ := p.Decide(who, addr("10.0.0.1"), "registry.local", time.Time{}, asked)
 		if !granted.Within(asked) {
 			t.Fatalf("asked %q, granted %q", asked, granted)
 		}
-		again, _ := p.Decide(who, addr("10.0.0.1"), "registry.local", asked)
+		again, _ := p.Decide(who, addr("10.0.0.1"), "registry.local", time.Time{}, asked)
 		if again.String() != granted.String() {
 			t.Fatalf("granted %q, then %q", granted, again)
 		}

@@ -154,7 +154,7 @@ func (p pattern) bind(name string, who *subject, walk func(name string, who *sub
 	if p.groups < 2 {
 		return walk(name, who, "")
 	}
-	for g := range who.groups {
+	for _, g := range who.groups {
 		if g != "" && walk(name, who, g) {
 			return true
 		}
@@ -162,15 +162,35 @@ func (p pattern) bind(name string, who *subject, walk func(name string, who *sub
 	return false
 }
 
+// places is room for the segments of a usual name, so that matching one allocates nothing.
+type places struct {
+	parts [12]string
+	at    [13]bool
+}
+
+// split returns the segments of a name, and the set of places between them, in which only the first is.
+func (r *places) split(name string) (parts []string, at []bool) {
+	parts = r.parts[:0]
+	for part := range strings.SplitSeq(name, "/") {
+		parts = append(parts, part)
+	}
+	at = r.at[:]
+	if len(parts) >= len(at) {
+		at = make([]bool, len(parts)+1)
+	}
+	at = at[:len(parts)+1]
+	at[0] = true
+	return parts, at
+}
+
 // walk follows the pattern's segments with the set of places in the name that they can have come to, so its cost is the
 // product of the two lengths, whatever the number of wildcards.
 func (p pattern) walk(name string, who *subject, bound string) bool {
-	parts := strings.Split(name, "/")
+	var room places
+	parts, at := room.split(name)
 	if len(p.segments) > len(parts) {
 		return false
 	}
-	at := make([]bool, len(parts)+1)
-	at[0] = true
 	for _, seg := range p.segments {
 		if !seg.step(at, parts, who, bound) {
 			return false
@@ -182,9 +202,8 @@ func (p pattern) walk(name string, who *subject, bound string) bool {
 // walkBelow tells whether the pattern can match a name that begins with the segments of path and goes on: when some of
 // it is left after path, or when its "**" reaches beyond.
 func (p pattern) walkBelow(path string, who *subject, bound string) bool {
-	parts := strings.Split(path, "/")
-	at := make([]bool, len(parts)+1)
-	at[0] = true
+	var room places
+	parts, at := room.split(path)
 	for _, seg := range p.segments {
 		if seg.anyDepth || at[len(parts)] {
 			return true

@@ -3,6 +3,7 @@ package acl
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/text/unicode/norm"
@@ -13,8 +14,45 @@ import (
 // subject is a principal as rules see it: with the groups of the policy beside those of its backend.
 type subject struct {
 	users.Principal
-	groups map[string]struct{}
-	spans  map[string][]span // by segment: where it holds a group's name, found once for all rules
+	groups []string            // of backend and policy, each once
+	among  map[string]struct{} // the same, when there are many
+	spans  map[string][]span   // by segment: where it holds a group's name, found once for all rules
+}
+
+// fewGroups are looked through faster than a map is made.
+const fewGroups = 16
+
+// newSubject unites the groups of the backend with those of the policy, and with all that these are part of.
+func (p *Policy) newSubject(who users.Principal) subject {
+	s := subject{Principal: who}
+	if who.Kind == users.KindAnonymous {
+		return s
+	}
+	own := p.memberOf[who.Name]
+	s.groups = make([]string, 0, len(who.Groups)+len(own))
+	s.groups = append(s.groups, own...)
+	for _, g := range who.Groups {
+		g = norm.NFC.String(g)
+		s.groups = append(s.groups, g)
+		s.groups = append(s.groups, p.partOf[g]...)
+	}
+	slices.Sort(s.groups)
+	s.groups = slices.Compact(s.groups)
+	if len(s.groups) > fewGroups {
+		s.among = make(map[string]struct{}, len(s.groups))
+		for _, g := range s.groups {
+			s.among[g] = struct{}{}
+		}
+	}
+	return s
+}
+
+func (s *subject) member(group string) bool {
+	if s.among != nil {
+		_, ok := s.among[group]
+		return ok
+	}
+	return slices.Contains(s.groups, group)
 }
 
 // span is a part of a segment.
@@ -28,7 +66,7 @@ func (s *subject) groupsIn(segment string) []span {
 	found, longest := []span{}, s.longest()
 	for i := range len(segment) {
 		for j := i + 1; j <= min(len(segment), i+longest); j++ {
-			if _, member := s.groups[segment[i:j]]; member {
+			if s.member(segment[i:j]) {
 				found = append(found, span{i, j})
 			}
 		}
@@ -43,7 +81,7 @@ func (s *subject) groupsIn(segment string) []span {
 // longest is the length of the longest group.
 func (s *subject) longest() int {
 	most := 0
-	for g := range s.groups {
+	for _, g := range s.groups {
 		most = max(most, len(g))
 	}
 	return most
@@ -111,14 +149,9 @@ func (m matcher) match(who *subject) bool {
 		return who.Kind == users.KindRobot && m.glob.match(who.Name)
 	case "group":
 		if len(m.glob.parts) == 1 {
-			_, member := who.groups[m.glob.parts[0]]
-			return member
+			return who.member(m.glob.parts[0])
 		}
-		for g := range who.groups {
-			if m.glob.match(g) {
-				return true
-			}
-		}
+		return slices.ContainsFunc(who.groups, m.glob.match)
 	}
 	return false
 }

@@ -42,6 +42,7 @@ type Event struct {
 	Granted   string    `json:"granted"`
 	AllowedBy []string  `json:"allowed_by,omitempty"` // names of rules
 	DeniedBy  []string  `json:"denied_by,omitempty"`
+	Failed    []string  `json:"failed,omitempty"` // rules whose condition could not be evaluated
 	TokenID   string    `json:"jti,omitempty"`
 	KeyID     string    `json:"kid,omitempty"`
 }

@@ -77,14 +77,14 @@ func (p people) Authenticate(_ context.Context, c users.Credentials) (users.Prin
 }
 
 // decide is a policy.
-type decide func(who users.Principal, from netip.Addr, service string, asked scope.Set) (scope.Set, []scope.Verdict)
+type decide func(who users.Principal, from netip.Addr, service string, now time.Time, asked scope.Set) (scope.Set, []scope.Verdict)
 
-func (d decide) Decide(who users.Principal, from netip.Addr, service string, asked scope.Set) (scope.Set, []scope.Verdict) {
-	return d(who, from, service, asked)
+func (d decide) Decide(who users.Principal, from netip.Addr, service string, now time.Time, asked scope.Set) (scope.Set, []scope.Verdict) {
+	return d(who, from, service, now, asked)
 }
 
 // all grants what is asked.
-func all(_ users.Principal, _ netip.Addr, _ string, asked scope.Set) (scope.Set, []scope.Verdict) {
+func all(_ users.Principal, _ netip.Addr, _ string, _ time.Time, asked scope.Set) (scope.Set, []scope.Verdict) {
 	return asked, nil
 }
 

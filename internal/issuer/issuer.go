@@ -26,7 +26,7 @@ type Authenticator interface {
 
 // Decider says what a principal may do of what is asked. The issuer intersects its answer with what was asked.
 type Decider interface {
-	Decide(who users.Principal, from netip.Addr, service string, asked scope.Set) (scope.Set, []scope.Verdict)
+	Decide(who users.Principal, from netip.Addr, service string, now time.Time, asked scope.Set) (scope.Set, []scope.Verdict)
 }
 
 // Recorder keeps the record of decisions. When it fails there is no token.
@@ -164,7 +164,7 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (Result, error) {
 	}
 	event.Principal, event.Kind, event.Backend = who.Name, string(who.Kind), who.Backend
 
-	granted, verdicts := i.policy.Decide(who, r.Client, service.Name, r.Asked)
+	granted, verdicts := i.policy.Decide(who, r.Client, service.Name, now, r.Asked)
 	// Whatever the policy answered, nobody gets what they did not ask for.
 	granted = r.Asked.Intersect(granted)
 	result.Granted, result.Verdicts = granted, verdicts
@@ -176,7 +176,7 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (Result, error) {
 	}
 	result.Outcome = outcome(r.Asked, granted)
 	event.Outcome, event.Granted, event.TokenID, event.KeyID = result.Outcome, granted.String(), jti, key.ID
-	event.AllowedBy, event.DeniedBy = rules(verdicts)
+	event.AllowedBy, event.DeniedBy, event.Failed = rules(verdicts)
 	// A token that nobody knows of is not handed out.
 	if err := i.audit.Record(event); err != nil {
 		result.Outcome = audit.Failed
@@ -234,7 +234,7 @@ func outcome(asked, granted scope.Set) string {
 }
 
 // rules lists the names of the rules that decided, each once.
-func rules(verdicts []scope.Verdict) (allowed, denied []string) {
+func rules(verdicts []scope.Verdict) (allowed, denied, failed []string) {
 	add := func(list, names []string) []string {
 		for _, n := range names {
 			if !slices.Contains(list, n) {
@@ -244,7 +244,7 @@ func rules(verdicts []scope.Verdict) (allowed, denied []string) {
 		return list
 	}
 	for _, v := range verdicts {
-		allowed, denied = add(allowed, v.AllowedBy), add(denied, v.DeniedBy)
+		allowed, denied, failed = add(allowed, v.AllowedBy), add(denied, v.DeniedBy), add(failed, v.Failed)
 	}
-	return allowed, denied
+	return allowed, denied, failed
 }

@@ -151,7 +151,7 @@ func TestARequestThatIsNotAnsweredSaysWhyAndIsRecorded(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			config, log := configuration(t, registry, zot)
-			config.Policy = decide(func(who users.Principal, from netip.Addr, service string, asked scope.Set) (scope.Set, []scope.Verdict) {
+			config.Policy = decide(func(who users.Principal, from netip.Addr, service string, now time.Time, asked scope.Set) (scope.Set, []scope.Verdict) {
 				t.Error("the policy was asked")
 				return asked, nil
 			})
@@ -187,7 +187,7 @@ func TestBadCredentialsAreARefusal(t *testing.T) {
 // What is granted of what is asked, and what is recorded of it.
 func TestATokenIsRecordedBeforeItIsHandedOut(t *testing.T) {
 	grant := func(scopes ...string) decide {
-		return func(users.Principal, netip.Addr, string, scope.Set) (scope.Set, []scope.Verdict) {
+		return func(users.Principal, netip.Addr, string, time.Time, scope.Set) (scope.Set, []scope.Verdict) {
 			set, _, err := scope.Parse(scopes)
 			if err != nil {
 				t.Error(err)
@@ -232,7 +232,7 @@ func TestNoCredentialsAreTheAnonymousPrincipal(t *testing.T) {
 	config, log := configuration(t, registry)
 	config.Users = people{down: errDown} // nobody is asked
 	var asker users.Principal
-	config.Policy = decide(func(who users.Principal, _ netip.Addr, _ string, asked scope.Set) (scope.Set, []scope.Verdict) {
+	config.Policy = decide(func(who users.Principal, _ netip.Addr, _ string, _ time.Time, asked scope.Set) (scope.Set, []scope.Verdict) {
 		asker = who
 		return asked, nil
 	})
@@ -252,7 +252,7 @@ func TestNoCredentialsAreTheAnonymousPrincipal(t *testing.T) {
 func TestThePolicyIsToldWhoFromWhereForWhatAndWhich(t *testing.T) {
 	config, _ := configuration(t, registry, zot)
 	var got []any
-	config.Policy = decide(func(who users.Principal, from netip.Addr, service string, asked scope.Set) (scope.Set, []scope.Verdict) {
+	config.Policy = decide(func(who users.Principal, from netip.Addr, service string, now time.Time, asked scope.Set) (scope.Set, []scope.Verdict) {
 		got = []any{who, from, service, asked.String()}
 		return nil, nil
 	})
@@ -340,7 +340,9 @@ func TestGrantedIsWithinAsked(t *testing.T) {
 	}
 	var answer scope.Set
 	config, log := configuration(t, registry)
-	config.Policy = decide(func(users.Principal, netip.Addr, string, scope.Set) (scope.Set, []scope.Verdict) { return answer, nil })
+	config.Policy = decide(func(users.Principal, netip.Addr, string, time.Time, scope.Set) (scope.Set, []scope.Verdict) {
+		return answer, nil
+	})
 	i := start(t, config)
 	tokens := 0
 	for range 1000 {

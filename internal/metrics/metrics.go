@@ -23,6 +23,7 @@ type Metrics struct {
 	duration        *prometheus.HistogramVec
 	access          *prometheus.CounterVec
 	dropped         prometheus.Counter
+	conditions      prometheus.Counter
 	authentications *prometheus.CounterVec
 	checksInFlight  prometheus.Gauge
 	checkDuration   prometheus.Histogram
@@ -45,8 +46,10 @@ func New(version, revision, goVersion string) *Metrics {
 		requests: counter("token_requests_total", "Token requests answered.", "grant", "service", "outcome"),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: namespace, Name: "token_request_duration_seconds",
 			Help: "Time from the request's header to the answer.", Buckets: buckets}, []string{"grant", "outcome"}),
-		access:          counter("access_total", "Decisions on one action of one resource.", "type", "action", "decision"),
-		dropped:         prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "scopes_dropped_total", Help: "Scopes that could not be read and granted nothing."}),
+		access:  counter("access_total", "Decisions on one action of one resource.", "type", "action", "decision"),
+		dropped: prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "scopes_dropped_total", Help: "Scopes that could not be read and granted nothing."}),
+		conditions: prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "policy_condition_failures_total",
+			Help: "Conditions of rules that could not be evaluated; none of them granted."}),
 		authentications: counter("authentications_total", "Answers of identity backends.", "backend", "outcome"),
 		checksInFlight:  gauge("password_checks_in_flight", "Passwords being hashed now."),
 		checkDuration: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: namespace, Name: "password_check_duration_seconds",
@@ -59,7 +62,7 @@ func New(version, revision, goVersion string) *Metrics {
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "build_info", Help: "1, labelled with the build.",
 		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "goversion": goVersion}})
 	build.Set(1)
-	m.registry.MustRegister(m.requests, m.duration, m.access, m.dropped, m.authentications, m.checksInFlight, m.checkDuration,
+	m.registry.MustRegister(m.requests, m.duration, m.access, m.dropped, m.conditions, m.authentications, m.checksInFlight, m.checkDuration,
 		m.reloadSuccess, m.reloadTime, m.keyExpiry, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
@@ -94,6 +97,7 @@ func (m *Metrics) Access(verdicts []scope.Verdict) {
 		if v.Granted {
 			decision = "granted"
 		}
+		m.conditions.Add(float64(len(v.Failed)))
 		m.access.WithLabelValues(bounded(v.Type, scope.Repository, "registry"), bounded(v.Action, "pull", "push", "delete", scope.All), decision).Inc()
 	}
 }

@@ -152,4 +152,5 @@ type Verdict struct {
 	Granted   bool     `json:"granted"`
 	AllowedBy []string `json:"allowed_by,omitempty"` // allow rules that matched, in policy order
 	DeniedBy  []string `json:"denied_by,omitempty"`  // deny rules that matched; one is enough to refuse
+	Failed    []string `json:"failed,omitempty"`     // rules whose condition could not be evaluated
 }

@@ -33,6 +33,11 @@ func (s *server) token(w http.ResponseWriter, r *http.Request) {
 	result, err := s.Issuer.Issue(ctx, request)
 	s.Metrics.TokenRequest(request.Grant, result.Service, result.Outcome, time.Since(start))
 	s.Metrics.Access(result.Verdicts)
+	for _, v := range result.Verdicts {
+		if len(v.Failed) > 0 {
+			s.log(r).Warn("the condition of a rule could not be evaluated, so it granted nothing", "rules", v.Failed, "type", v.Type, "name", v.Name, "action", v.Action)
+		}
+	}
 	if err != nil {
 		p := refusal(request, err)
 		s.fail(w, r, p.status, p)

@@ -1,0 +1,177 @@
+package acl
+
+import (
+	"slices"
+	"strings"
+
+	"authserver/internal/scope"
+	"authserver/internal/users"
+)
+
+// index finds the rules that a resource and a subject can match, so that the others cost nothing however many there are.
+// It leaves rules out and never decides: every rule that it returns is still matched as a whole.
+//
+// Rules lie at the place where the literal beginning of their pattern ends (team/** at team), in a tree of segments.
+// Patterns that begin with a wildcard and end with a literal segment (**/base) lie under that; the rest at the root.
+// In each place rules for named users, robots or groups lie under these names.
+type index map[string]*typeIndex // by resource type
+
+type typeIndex struct {
+	root  node
+	tails map[string]*bucket // by last segment
+}
+
+type node struct {
+	children map[string]*node
+	rules    bucket
+}
+
+type bucket struct {
+	users, robots, groups map[string][]int32 // rule numbers by exact name
+	others                []int32            // for subjects that are no exact names
+}
+
+// mostNames bounds what a rule with many subjects and many resources takes up in the index.
+const mostNames = 32
+
+func newIndex(rules []rule) index {
+	x := index{}
+	for i := range rules {
+		for _, res := range rules[i].resources {
+			t := x[res.typ]
+			if t == nil {
+				t = &typeIndex{tails: map[string]*bucket{}}
+				x[res.typ] = t
+			}
+			t.place(res.name).add(int32(i), rules[i].subjects)
+		}
+	}
+	return x
+}
+
+// place is where a pattern lies.
+func (t *typeIndex) place(p pattern) *bucket {
+	n := &t.root
+	for _, seg := range p.segments {
+		if !seg.literal() {
+			break
+		}
+		child := n.children[seg.tokens[0].text]
+		if child == nil {
+			if n.children == nil {
+				n.children = map[string]*node{}
+			}
+			child = &node{}
+			n.children[seg.tokens[0].text] = child
+		}
+		n = child
+	}
+	last := p.segments[len(p.segments)-1]
+	if n != &t.root || !last.literal() {
+		return &n.rules
+	}
+	tail := last.tokens[0].text
+	if t.tails[tail] == nil {
+		t.tails[tail] = &bucket{}
+	}
+	return t.tails[tail]
+}
+
+func (seg segment) literal() bool { return len(seg.tokens) == 1 && seg.tokens[0].kind == literal }
+
+func (b *bucket) add(rule int32, subjects []matcher) {
+	exact := func(m matcher) bool { return len(m.glob.parts) == 1 }
+	if len(subjects) > mostNames || !allOf(subjects, exact) {
+		b.others = append(b.others, rule)
+		return
+	}
+	put := func(m *map[string][]int32, name string) {
+		if *m == nil {
+			*m = map[string][]int32{}
+		}
+		(*m)[name] = append((*m)[name], rule)
+	}
+	for _, m := range subjects {
+		switch m.kind {
+		case "user":
+			put(&b.users, m.glob.parts[0])
+		case "robot":
+			put(&b.robots, m.glob.parts[0])
+		case "group":
+			put(&b.groups, m.glob.parts[0])
+		}
+	}
+}
+
+func allOf(subjects []matcher, holds func(matcher) bool) bool {
+	return !slices.ContainsFunc(subjects, func(m matcher) bool { return !holds(m) })
+}
+
+// find appends the numbers of the rules that can match, in the order of the policy, each once.
+func (x index) find(found []int32, who *subject, typ, name string) []int32 {
+	t := x[typ]
+	if t == nil {
+		return found
+	}
+	path, below := strings.CutSuffix(name, "/"+scope.All)
+	n, last := &t.root, ""
+	found = n.rules.collect(found, who)
+	for rest, more := path, true; more && n != nil; {
+		last, rest, more = strings.Cut(rest, "/")
+		if n = n.children[last]; n != nil {
+			found = n.rules.collect(found, who)
+		}
+		if !more {
+			break
+		}
+	}
+	switch {
+	case below: // deny rules for anything below the path count too
+		if n != nil {
+			for _, child := range n.children {
+				found = child.collectAll(found, who)
+			}
+		}
+		for _, b := range t.tails {
+			found = b.collect(found, who)
+		}
+	default:
+		if b := t.tails[path[strings.LastIndexByte(path, '/')+1:]]; b != nil {
+			found = b.collect(found, who)
+		}
+	}
+	slices.Sort(found)
+	return slices.Compact(found)
+}
+
+func (n *node) collectAll(found []int32, who *subject) []int32 {
+	found = n.rules.collect(found, who)
+	for _, child := range n.children {
+		found = child.collectAll(found, who)
+	}
+	return found
+}
+
+func (b *bucket) collect(found []int32, who *subject) []int32 {
+	found = append(found, b.others...)
+	switch who.Kind {
+	case users.KindAnonymous:
+		return found
+	case users.KindUser:
+		found = append(found, b.users[who.Name]...)
+	case users.KindRobot:
+		found = append(found, b.robots[who.Name]...)
+	}
+	if len(b.groups) < len(who.groups) {
+		for g, rules := range b.groups {
+			if who.member(g) {
+				found = append(found, rules...)
+			}
+		}
+		return found
+	}
+	for _, g := range who.groups {
+		found = append(found, b.groups[g]...)
+	}
+	return found
+}
