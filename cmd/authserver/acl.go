@@ -1,9 +1,11 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -30,15 +32,16 @@ func (h *hand) aclCommand() *cobra.Command {
 	f.BoolVar(&q.robot, "robot", false, "the name is a robot's")
 	f.StringVar(&q.ip, "ip", "", "address of the client")
 	f.StringVar(&q.service, "service", "", "service (default: the first one)")
+	f.StringVar(&q.claims, "claims", "", "file with the claims of a federated identity, as a JSON object")
 	f.StringVar(&q.at, "at", "", "time of the request, as in 2026-01-02T15:04:05Z (default: now)")
 	f.StringArrayVar(&q.scopes, "scope", nil, "what is asked, as in repository:team/app:pull,push (may be repeated)")
-	return group("acl", "Ask the policy", explain)
+	return group("acl", "Ask and test the policy", explain, h.aclTestCommand())
 }
 
 type question struct {
-	as, ip, service, at string
-	groups, scopes      []string
-	robot               bool
+	as, ip, service, at, claims string
+	groups, scopes              []string
+	robot                       bool
 }
 
 func (h *hand) aclExplain(q question) error {
@@ -55,8 +58,17 @@ func (h *hand) aclExplain(q question) error {
 		if q.robot {
 			who.Kind = users.KindRobot
 		}
-	} else if len(q.groups) > 0 || q.robot {
-		return misuse{errors.New("--group and --robot need --as")}
+	} else if len(q.groups) > 0 || q.robot || q.claims != "" {
+		return misuse{errors.New("--group, --robot and --claims need --as")}
+	}
+	if q.claims != "" {
+		data, err := os.ReadFile(q.claims)
+		if err != nil {
+			return fmt.Errorf("--claims: %w", err)
+		}
+		if err := json.Unmarshal(data, &who.Claims); err != nil {
+			return fmt.Errorf("--claims: %s is no JSON object: %w", q.claims, err)
+		}
 	}
 	var from netip.Addr
 	if q.ip != "" {
@@ -108,6 +120,11 @@ func (h *hand) aclExplain(q question) error {
 	table := tabwriter.NewWriter(h.stdout, 0, 0, 2, ' ', 0)
 	for _, v := range verdicts {
 		fmt.Fprintf(table, "%s:%s\t%s\t%s\n", v.Type, v.Name, v.Action, reason(policy, v))
+		if !v.Granted && len(v.DeniedBy) == 0 {
+			for _, near := range policy.Nearest(who, from, service.Name, at, v.Type, v.Name, v.Action) {
+				fmt.Fprintf(table, "\t\t\t%s\n", near)
+			}
+		}
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -129,13 +146,17 @@ func reason(policy *acl.Policy, v scope.Verdict) string {
 		}
 		return strings.Join(texts, ", ")
 	}
+	failed := ""
+	if len(v.Failed) > 0 {
+		failed = "; its condition could not be evaluated: " + list(v.Failed)
+	}
 	switch {
 	case v.Granted:
-		return "granted\tby " + list(v.AllowedBy)
+		return "granted\tby " + list(v.AllowedBy) + failed
 	case len(v.DeniedBy) > 0 && len(v.AllowedBy) > 0:
-		return "denied\tby " + list(v.DeniedBy) + ", over " + list(v.AllowedBy)
+		return "denied\tby " + list(v.DeniedBy) + ", over " + list(v.AllowedBy) + failed
 	case len(v.DeniedBy) > 0:
-		return "denied\tby " + list(v.DeniedBy)
+		return "denied\tby " + list(v.DeniedBy) + failed
 	}
-	return "denied\tno rule allows it"
+	return "denied\tno rule allows it" + failed
 }

@@ -351,7 +351,12 @@ func TestExplain(t *testing.T) {
   - {name: team, subjects: ["group:dev"], repositories: ["team/**"], actions: [pull, push]}
   - {name: freeze, effect: deny, subjects: [anyone], repositories: ["team/**"], actions: [push], networks: ["203.0.113.0/24"]}
   - {name: bots, subjects: ["robot:ci"], repositories: ["team/**"], actions: [pull]}
+  - {name: night, subjects: ["user:night"], repositories: ["night/**"], actions: [pull], when: 'claims.shift == "night" && now.getHours() < 6'}
 `
+	claims := filepath.Join(dir, "claims.json")
+	if err := os.WriteFile(claims, []byte(`{"shift": "night"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(filepath.Join(dir, "policy.yaml"), []byte(policy), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -366,6 +371,7 @@ func TestExplain(t *testing.T) {
 		{[]string{"--as", "alice", "--group", "dev", "--ip", "192.0.2.1", "--scope", "repository:team/app:pull,push,delete"},
 			"alice at registry.local\n" +
 				"repository:team/app  delete  denied   no rule allows it\n" +
+				"                                      rule team (" + at + ":2) would match but for the action delete\n" +
 				"repository:team/app  pull    granted  by team (" + at + ":2)\n" +
 				"repository:team/app  push    granted  by team (" + at + ":2)\n" +
 				"granted: repository:team/app:pull,push\n"},
@@ -376,6 +382,20 @@ func TestExplain(t *testing.T) {
 		{[]string{"--scope", "repository:team/app:push"},
 			"anonymous at registry.local\n" +
 				"repository:team/app  push  denied  by freeze (" + at + ":3)\n" +
+				"granted: nothing\n"},
+		{[]string{"--as", "night", "--claims", claims, "--at", "2026-01-02T03:00:00Z", "--scope", "repository:night/app:pull"},
+			"night at registry.local\n" +
+				"repository:night/app  pull  granted  by night (" + at + ":5)\n" +
+				"granted: repository:night/app:pull\n"},
+		{[]string{"--as", "night", "--claims", claims, "--at", "2026-01-02T13:00:00Z", "--scope", "repository:night/app:pull"},
+			"night at registry.local\n" +
+				"repository:night/app  pull  denied  no rule allows it\n" +
+				"                                    rule night (" + at + ":5) would match but for its condition\n" +
+				"granted: nothing\n"},
+		{[]string{"--as", "night", "--at", "2026-01-02T03:00:00Z", "--scope", "repository:night/app:pull"},
+			"night at registry.local\n" +
+				"repository:night/app  pull  denied  no rule allows it; its condition could not be evaluated: night (" + at + ":5)\n" +
+				"                                    rule night (" + at + ":5) would match but for its condition\n" +
 				"granted: nothing\n"},
 		{[]string{"--as", "ci", "--robot", "--service", "registry.local", "--scope", "repository:team/app:pull"},
 			"ci at registry.local\n" +
@@ -400,6 +420,7 @@ func TestExplain(t *testing.T) {
 		"is no scope":               {"--scope", "team/app"},
 		"is no address":             {"--scope", "repository:a:pull", "--ip", "local"},
 		"colon":                     {"--scope", "repository:a:pull", "--as", "a:b"},
+		"is no time":                {"--scope", "repository:a:pull", "--at", "noon"},
 		"need --as":                 {"--scope", "repository:a:pull", "--group", "dev"},
 		"at most 255 bytes":         {"--scope", "repository:" + strings.Repeat("a", 300) + ":pull"},
 		"--scope is missing":        {"--as", "alice"},

@@ -171,6 +171,7 @@ const (
 	missService
 	missNetwork
 	missAction
+	missCondition
 )
 
 // misses returns why a rule does not match; 0 when it does.

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"authserver/internal/acl"
 )
@@ -15,9 +16,19 @@ func TestDocumentedPoliciesLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := 0
+	found, tests := 0, 0
 	for _, block := range strings.Split(string(page), "```yaml\n")[1:] {
 		text, _, _ := strings.Cut(block, "```")
+		if strings.HasPrefix(text, "- as:") {
+			file := filepath.Join(t.TempDir(), "docs.test.yaml")
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := acl.LoadCases(file, time.Now()); err != nil {
+				t.Error(err)
+			}
+			tests++
+		}
 		if !strings.Contains(text, "rules:") {
 			continue
 		}
@@ -26,8 +37,8 @@ func TestDocumentedPoliciesLoad(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if found < 2 {
-		t.Errorf("%d policies found on the page", found)
+	if found < 2 || tests != 1 {
+		t.Errorf("%d policies and %d files of tests found on the page", found, tests)
 	}
 	shipped, err := filepath.Glob("../../deploy/*/policy.yaml")
 	if err != nil {

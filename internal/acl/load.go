@@ -74,13 +74,15 @@ func Load(patterns []string) (*Policy, error) {
 }
 
 // Files are the files that a pattern names: itself, or the matches of a glob, sorted. A glob matches no hidden files,
-// which editors leave beside those they work on.
+// which editors leave beside those they work on, and no policy tests.
 func Files(pattern string) ([]string, error) {
 	if _, err := os.Lstat(pattern); err == nil || !strings.ContainsAny(pattern, "*?[") {
 		return []string{pattern}, nil
 	}
 	matches, err := filepath.Glob(pattern)
-	matches = slices.DeleteFunc(matches, func(file string) bool { return strings.HasPrefix(filepath.Base(file), ".") })
+	matches = slices.DeleteFunc(matches, func(file string) bool {
+		return strings.HasPrefix(filepath.Base(file), ".") || strings.HasSuffix(file, TestSuffix)
+	})
 	if err == nil && len(matches) == 0 {
 		err = errors.New("no file matches")
 	}

@@ -37,6 +37,7 @@ var decimal = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
 type Document struct {
 	File   string
 	Root   map[string]any // not to be used on its own when there are Faults
+	Items  []any          // of a document that is a list
 	lines  map[string]int
 	faults []*Fault
 }
@@ -48,7 +49,12 @@ func (d *Document) Faults() error { return JoinFaults(d.faults) }
 const MaxSize = 64 << 20
 
 // Read parses a file.
-func Read(file string) (*Document, error) {
+func Read(file string) (*Document, error) { return readWith(file, Parse) }
+
+// ReadList parses a file that is a list.
+func ReadList(file string) (*Document, error) { return readWith(file, ParseList) }
+
+func readWith(file string, parse func(file string, data []byte) (*Document, error)) (*Document, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		var path *os.PathError
@@ -62,37 +68,64 @@ func Read(file string) (*Document, error) {
 	if err != nil {
 		return nil, &Fault{Where: file, Problem: "cannot be read: " + err.Error()}
 	}
-	return Parse(file, data)
+	return parse(file, data)
 }
 
 // Parse parses data; file only names it in faults. An error means that nothing could be read. Faults in the structure (a
 // key given twice, an anchor) are kept, so that they are reported together with those that decoding finds.
 func Parse(file string, data []byte) (*Document, error) {
+	d, root, err := parse(file, data)
+	if err != nil {
+		return nil, err
+	}
+	var ok bool
+	if d.Root, ok = root.(map[string]any); !ok {
+		return nil, d.instead("a mapping of keys to values")
+	}
+	return d, nil
+}
+
+// ParseList is Parse for a document that is a list.
+func ParseList(file string, data []byte) (*Document, error) {
+	d, root, err := parse(file, data)
+	if err != nil {
+		return nil, err
+	}
+	var ok bool
+	if d.Items, ok = root.([]any); !ok {
+		return nil, d.instead("a list")
+	}
+	return d, nil
+}
+
+// instead is the error of a document that is something else.
+func (d *Document) instead(wanted string) error {
+	if len(d.faults) > 0 {
+		return d.Faults()
+	}
+	return &Fault{Where: d.Where(""), Problem: "the file must be " + wanted}
+}
+
+func parse(file string, data []byte) (*Document, any, error) {
 	if len(data) > MaxSize {
-		return nil, &Fault{Where: file, Problem: fmt.Sprintf("larger than %d bytes", MaxSize)}
+		return nil, nil, &Fault{Where: file, Problem: fmt.Sprintf("larger than %d bytes", MaxSize)}
 	}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var node, second yaml.Node
 	switch err := decoder.Decode(&node); {
 	case errors.Is(err, io.EOF) || err == nil && len(node.Content) == 0:
-		return nil, &Fault{Where: file, Problem: "the file is empty"}
+		return nil, nil, &Fault{Where: file, Problem: "the file is empty"}
 	case err != nil:
-		return nil, syntaxFault(file, err)
+		return nil, nil, syntaxFault(file, err)
 	}
 	if err := decoder.Decode(&second); err == nil {
-		return nil, &Fault{Where: at(file, second.Line), Problem: "a second YAML document; only one is read, remove the line \"---\""}
+		return nil, nil, &Fault{Where: at(file, second.Line), Problem: "a second YAML document; only one is read, remove the line \"---\""}
 	} else if !errors.Is(err, io.EOF) {
-		return nil, syntaxFault(file, err)
+		return nil, nil, syntaxFault(file, err)
 	}
 	d := &Document{File: file, lines: map[string]int{}}
-	var ok bool
-	if d.Root, ok = d.value("", node.Content[0]).(map[string]any); !ok {
-		if len(d.faults) == 0 {
-			return nil, &Fault{Where: at(file, node.Content[0].Line), Problem: "the file must be a mapping of keys to values"}
-		}
-		return nil, d.Faults()
-	}
-	return d, nil
+	root := d.value("", node.Content[0])
+	return d, root, nil
 }
 
 // syntaxFault turns "yaml: line 3: did not …" into a fault at that line.
@@ -197,7 +230,10 @@ func (d *Document) Fault(path, format string, args ...any) *Fault {
 	return &Fault{Where: d.Where(path), Key: path, Problem: fmt.Sprintf(format, args...)}
 }
 
-// Decode fills a pointer to a struct with `yaml` tags from the whole document.
+// Decode fills a pointer to a struct with `yaml` tags, or to a list of them, from the whole document.
 func (d *Document) Decode(into any) error {
+	if d.Items != nil {
+		return errors.Join(d.Faults(), Decode("", d.Items, into, d.Where))
+	}
 	return errors.Join(d.Faults(), Decode("", d.Root, into, d.Where))
 }
