@@ -35,7 +35,7 @@ func (h *hand) aclCommand() *cobra.Command {
 	f.StringVar(&q.claims, "claims", "", "file with the claims of a federated identity, as a JSON object")
 	f.StringVar(&q.at, "at", "", "time of the request, as in 2026-01-02T15:04:05Z (default: now)")
 	f.StringArrayVar(&q.scopes, "scope", nil, "what is asked, as in repository:team/app:pull,push (may be repeated)")
-	return group("acl", "Ask and test the policy", explain, h.aclTestCommand())
+	return group("acl", "Ask and test the policy", explain, h.aclTestCommand(), h.aclLintCommand())
 }
 
 type question struct {
@@ -159,4 +159,45 @@ func reason(policy *acl.Policy, v scope.Verdict) string {
 		return "denied\tby " + list(v.DeniedBy) + failed
 	}
 	return "denied\tno rule allows it" + failed
+}
+
+func (h *hand) aclLintCommand() *cobra.Command {
+	return h.printsData(&cobra.Command{
+		Use: "lint", Short: "Look for what is probably not meant", Args: cobra.NoArgs,
+		Long: `Look for rules that are allowed and yet probably wrong: writable by everybody, never reached, push without pull, …
+
+A finding that is meant is silenced in its rule:  silence: [NAME]
+Exit status 1 when there is a finding beyond severity info.`,
+		RunE: func(*cobra.Command, []string) error { return h.aclLint() },
+	})
+}
+
+func (h *hand) aclLint() error {
+	c, err := h.loadConfig()
+	if err != nil {
+		return err
+	}
+	policy, err := loadPolicy(c)
+	if err != nil {
+		return err
+	}
+	findings := policy.Lint()
+	if h.output == "json" {
+		if err := h.printJSON(append([]acl.Finding{}, findings...)); err != nil {
+			return err
+		}
+	}
+	bad := 0
+	for _, f := range findings {
+		if f.Severity != acl.SeverityInfo {
+			bad++
+		}
+		if h.output == "text" {
+			fmt.Fprintf(h.stdout, "%s: rule %s: %s: %s (%s)\n", f.Where, f.Rule, f.Severity, f.Text, f.Name)
+		}
+	}
+	if bad > 0 {
+		return fmt.Errorf("%d findings", bad)
+	}
+	return nil
 }

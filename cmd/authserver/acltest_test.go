@@ -135,3 +135,33 @@ func TestPolicyTestsThatCannotBeRun(t *testing.T) {
 		t.Errorf("status %d: %s", status, stderr)
 	}
 }
+
+func TestLintCommand(t *testing.T) {
+	config, file := tested(t, goodTests)
+	policy := filepath.Join(filepath.Dir(file), "policy.yaml")
+	if out := must(t, "", "acl", "lint", "--config", config); out != "" {
+		t.Errorf("a sound policy: %q", out)
+	}
+	text := "rules:\n  - {name: open, subjects: [anyone], repositories: [\"a/**\"], actions: [push]}\n  - {name: twice, subjects: [anyone], repositories: [\"a/b\"], actions: [push], silence: [public-write, push-without-pull]}\n"
+	if err := os.WriteFile(policy, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, stderr, status := call(t, "", "acl", "lint", "--config", config)
+	want := policy + ":2: rule open: error: push for anonymous: everybody, logged in or not, may write (public-write)\n" +
+		policy + ":2: rule open: warning: push: registries ask for pull and push together, so a push without pull never succeeds (push-without-pull)\n" +
+		policy + ":3: rule twice: info: beside rule open (" + policy + ":2): another rule grants all that this one grants (redundant)\n"
+	if out != want || status != exitNo || stderr != "authserver: 2 findings\n" {
+		t.Errorf("status %d: %s\ngot\n%s\nwant\n%s", status, stderr, out, want)
+	}
+	var findings []map[string]any
+	out, _, status = call(t, "", "acl", "lint", "--config", config, "-o", "json")
+	if err := json.Unmarshal([]byte(out), &findings); err != nil || len(findings) != 3 || status != exitNo {
+		t.Errorf("status %d, %v: %s", status, err, out)
+	}
+	// What can only be tidied up is no failure.
+	text = strings.ReplaceAll(text, "name: open,", "name: open, silence: [public-write, push-without-pull],")
+	if err := os.WriteFile(policy, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	must(t, "", "acl", "lint", "--config", config)
+}

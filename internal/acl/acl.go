@@ -59,6 +59,7 @@ type rule struct {
 	services  []string // none = every service
 	networks  []netip.Prefix
 	when      *condition // nil = always
+	silence   []string   // findings of lint that the author knows of
 }
 
 type resource struct {

@@ -16,6 +16,11 @@ func TestDocumentedPoliciesLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for name := range acl.Checks {
+		if !strings.Contains(string(page), "`"+name+"`") {
+			t.Errorf("the page does not explain the finding %s", name)
+		}
+	}
 	found, tests := 0, 0
 	for _, block := range strings.Split(string(page), "```yaml\n")[1:] {
 		text, _, _ := strings.Cut(block, "```")

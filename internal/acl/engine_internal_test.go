@@ -138,3 +138,38 @@ func FuzzEngine(f *testing.F) {
 		}
 	})
 }
+
+// CheckUseless holds lint against the engine: see TestWhatLintCallsUselessIsUseless.
+func CheckUseless(t *testing.T) {
+	w := world{rand.New(rand.NewPCG(9, 10))}
+	useless := 0
+	for range 3000 {
+		p, err := Parse("policy.yaml", []byte(w.policy()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range p.Lint() {
+			if f.Name != "unreachable" && f.Name != "redundant" && f.Name != "deny-without-allow" {
+				continue
+			}
+			useless++
+			without := *p
+			without.rules = slices.Delete(slices.Clone(p.rules), p.byName[f.Rule], p.byName[f.Rule]+1)
+			without.index = newIndex(without.rules)
+			for range 30 {
+				who, service := w.principal(), w.pick("one", "two")
+				from := []netip.Addr{{}, netip.MustParseAddr("10.1.1.1"), netip.MustParseAddr("192.0.2.1")}[w.IntN(3)]
+				asked := scope.Canonical(scope.Access{Type: w.pick("repository", "registry", "other"), Name: w.name("a", "b", "c", "ab", "alice", "g1", "x-g2"), Actions: []string{"pull", "push", "*"}})
+				with, _ := p.Decide(who, from, service, time.Time{}, asked)
+				less, _ := without.Decide(who, from, service, time.Time{}, asked)
+				// A rule that grants All under first-applicable may still name actions for an asked All.
+				if with.String() != less.String() {
+					t.Fatalf("%s is called %s, but without it %q becomes %q for %+v", f.Rule, f.Name, with, less, who)
+				}
+			}
+		}
+	}
+	if useless < 300 {
+		t.Fatalf("only %d rules were useless; the test says nothing", useless)
+	}
+}

@@ -3,6 +3,7 @@ package acl
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -39,6 +40,7 @@ type ruleText struct {
 	Services     []string `yaml:"services"`
 	Networks     []string `yaml:"networks"`
 	When         string   `yaml:"when"`
+	Silence      []string `yaml:"silence"`
 }
 
 // Load reads policy files and file globs and merges them: in the order given, the matches of a glob by name. Every
@@ -236,5 +238,11 @@ func (l *loader) rule(d *document.Document, path string, text ruleText) {
 	} else if d.Has(document.Join(path, "when")) {
 		fault("when", "empty; give a condition, or remove the key for always")
 	}
+	for i, name := range text.Silence {
+		if _, known := Checks[name]; !known {
+			fault(fmt.Sprintf("silence[%d]", i), "%q is no finding of lint; would be right: %s", name, strings.Join(slices.Sorted(maps.Keys(Checks)), ", "))
+		}
+	}
+	r.silence = text.Silence
 	l.policy.rules = append(l.policy.rules, r)
 }

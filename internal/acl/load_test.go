@@ -36,7 +36,7 @@ func TestBadPolicies(t *testing.T) {
 		{"a key twice", "rules: []\nrules: []", "policy.yaml:2: rules: given twice, first on line 1; remove one"},
 		// As docker_auth had it: a field that does not exist widened the rule.
 		{"a mistyped key", rule("team: infrastructure"),
-			"policy.yaml:6: rules[0].team: unknown key; known here: name, effect, subjects, repositories, resources, actions, services, networks, when"},
+			"policy.yaml:6: rules[0].team: unknown key; known here: name, effect, subjects, repositories, resources, actions, services, networks, when, silence"},
 		{"a mistyped key at the top", "rule: []\n" + rule(), "policy.yaml:1: rule: unknown key; known here: combining, groups, rules"},
 		{"another effect", rule("effect: permit"), `policy.yaml:4: rules[0].effect: "permit" is not known; would be right: allow or deny`},
 		{"another way to combine", "combining: permit-overrides\n" + rule(), `policy.yaml:1: combining: "permit-overrides" is not known; would be right: deny-overrides or first-applicable`},
@@ -80,7 +80,7 @@ func TestBadPolicies(t *testing.T) {
 		{"a mistyped key and what else is wrong", "rules:\n  - {name: r, subject: [anyone], repositories: [\"a?\"], actions: pull}\n  - {name: r, subjects: [all], repositories: [a], actions: [Pull]}",
 			`policy.yaml:2: rules[0].actions: text where a list belongs
 policy.yaml:2: rules[0].repositories[0]: "a?" has the character '?', which no resource name can hold; the wildcards are * and **
-policy.yaml:2: rules[0].subject: unknown key; known here: name, effect, subjects, repositories, resources, actions, services, networks, when
+policy.yaml:2: rules[0].subject: unknown key; known here: name, effect, subjects, repositories, resources, actions, services, networks, when, silence
 policy.yaml:2: rules[0].subjects: missing; would be right: anyone, anonymous, authenticated, user:GLOB, group:GLOB or robot:GLOB
 policy.yaml:3: rules[1].actions[0]: "Pull" is no action; would be right: pull, push, delete or "*"
 policy.yaml:3: rules[1].name: "r" is the name of the rule at policy.yaml:2 already
