@@ -4,11 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -35,7 +33,7 @@ func (h *hand) aclCommand() *cobra.Command {
 	f.StringVar(&q.claims, "claims", "", "file with the claims of a federated identity, as a JSON object")
 	f.StringVar(&q.at, "at", "", "time of the request, as in 2026-01-02T15:04:05Z (default: now)")
 	f.StringArrayVar(&q.scopes, "scope", nil, "what is asked, as in repository:team/app:pull,push (may be repeated)")
-	return group("acl", "Ask and test the policy", explain, h.aclTestCommand(), h.aclLintCommand())
+	return group("acl", "Ask and test the policy", explain, h.aclTestCommand(), h.aclLintCommand(), h.aclDiffCommand())
 }
 
 type question struct {
@@ -70,20 +68,13 @@ func (h *hand) aclExplain(q question) error {
 			return fmt.Errorf("--claims: %s is no JSON object: %w", q.claims, err)
 		}
 	}
-	var from netip.Addr
-	if q.ip != "" {
-		var err error
-		if from, err = netip.ParseAddr(q.ip); err != nil {
-			return misuse{fmt.Errorf("--ip: %q is no address", q.ip)}
-		}
-		from = from.Unmap()
+	from, err := parseIP(q.ip)
+	if err != nil {
+		return err
 	}
-	at := time.Now()
-	if q.at != "" {
-		var err error
-		if at, err = time.Parse(time.RFC3339, q.at); err != nil {
-			return misuse{fmt.Errorf("--at: %q is no time; would be right: 2026-01-02T15:04:05Z", q.at)}
-		}
+	at, err := parseTime(q.at)
+	if err != nil {
+		return err
 	}
 	asked, dropped, err := scope.Parse(q.scopes)
 	if err != nil {

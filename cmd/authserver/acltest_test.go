@@ -165,3 +165,35 @@ func TestLintCommand(t *testing.T) {
 	}
 	must(t, "", "acl", "lint", "--config", config)
 }
+
+func TestDiffCommand(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"old.yaml": "rules:\n  - {name: r, subjects: [\"user:bob\"], repositories: [\"a/**\"], actions: [pull]}\n",
+		"new.yaml": "rules:\n  - {name: r, subjects: [\"user:bob\"], repositories: [\"a/**\"], actions: [push], networks: [10.0.0.0/8]}\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	old, now := filepath.Join(dir, "old.yaml"), filepath.Join(dir, "new.yaml")
+	t.Chdir(dir)
+	if out := must(t, "", "acl", "diff", old, now, "--ip", "10.1.1.1", "--repository", "a/b/c"); out != "+ bob  repository:a/b/c  push\n- bob  repository:a/b/c  pull\n+ bob  repository:a/x    push\n- bob  repository:a/x    pull\n2 changes in 8 decisions\n" {
+		t.Errorf("got\n%s", out)
+	}
+	if out := must(t, "", "acl", "diff", old, old); out != "0 changes in 4 decisions\n" {
+		t.Errorf("got\n%s", out)
+	}
+	var changes []map[string]any
+	if err := json.Unmarshal([]byte(must(t, "", "acl", "diff", old, now, "-o", "json")), &changes); err != nil || len(changes) != 1 || changes[0]["gains"] != nil {
+		t.Errorf("%v, %v", changes, err)
+	}
+	for _, args := range [][]string{{old}, {old, now, "--ip", "x"}, {old, now, "--at", "x"}, {old, now, "--repository", "a//b"}} {
+		if _, stderr, status := call(t, "", append([]string{"acl", "diff"}, args...)...); status != exitMisuse {
+			t.Errorf("%v: status %d: %s", args, status, stderr)
+		}
+	}
+	if _, stderr, status := call(t, "", "acl", "diff", old, filepath.Join(dir, "none.yaml")); status != exitNo || !strings.Contains(stderr, "none.yaml") {
+		t.Errorf("status %d: %s", status, stderr)
+	}
+}
