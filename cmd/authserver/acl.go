@@ -60,11 +60,14 @@ func (h *hand) aclExplain(q question) error {
 		return misuse{errors.New("--group, --robot and --claims need --as")}
 	}
 	if q.claims != "" {
-		data, err := os.ReadFile(q.claims)
+		file, err := os.Open(q.claims)
 		if err != nil {
 			return fmt.Errorf("--claims: %w", err)
 		}
-		if err := json.Unmarshal(data, &who.Claims); err != nil {
+		defer func() { _ = file.Close() }()
+		decoder := json.NewDecoder(file)
+		decoder.UseNumber() // whole numbers stay whole, as in policy tests
+		if err := decoder.Decode(&who.Claims); err != nil {
 			return fmt.Errorf("--claims: %s is no JSON object: %w", q.claims, err)
 		}
 	}

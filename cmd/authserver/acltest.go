@@ -4,7 +4,6 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -125,14 +124,20 @@ func (h *hand) aclTest(s suite, files []string) error {
 func testFiles(c *config.Config) ([]string, error) {
 	var files []string
 	for _, pattern := range c.ACL.Files {
-		entries, err := os.ReadDir(filepath.Dir(pattern))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
+		policies, err := acl.Files(pattern)
+		if err != nil {
+			return nil, fmt.Errorf("policy files %s: %w", pattern, err)
 		}
-		for _, e := range entries {
-			file := filepath.Join(filepath.Dir(pattern), e.Name())
-			if strings.HasSuffix(file, acl.TestSuffix) && !strings.HasPrefix(e.Name(), ".") && !slices.Contains(files, file) {
-				files = append(files, file)
+		for _, policy := range policies {
+			entries, err := os.ReadDir(filepath.Dir(policy))
+			if err != nil {
+				return nil, err
+			}
+			for _, e := range entries {
+				file := filepath.Join(filepath.Dir(policy), e.Name())
+				if strings.HasSuffix(file, acl.TestSuffix) && !strings.HasPrefix(e.Name(), ".") && !slices.Contains(files, file) {
+					files = append(files, file)
+				}
 			}
 		}
 	}

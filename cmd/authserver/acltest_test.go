@@ -118,6 +118,7 @@ func TestPolicyTestsThatCannotBeRun(t *testing.T) {
 		`- {as: {groups: [a]}, scope: "repository:a:pull", grants: []}`:        "[0].as: groups and claims are a user's; name the user",
 		`- {as: {user: "a:b"}, scope: "repository:a:pull", grants: []}`:        "[0].as: \"a:b\": a user name cannot hold a colon",
 		`- {as: {user: a, ip: local}, scope: "repository:a:pull", grants: []}`: `[0].as.ip: "local" is no address`,
+		`- {as: {user: ""}, scope: "repository:a:pull", grants: []}`:           "[0].as: neither user nor robot; leave as out for anonymous, or give the ip alone",
 		`- {at: noon, scope: "repository:a:pull", grants: []}`:                 `[0].at: "noon" is no time`,
 		`- {service: other, scope: "repository:a:pull", grants: []}`:           `:1: service "other" is not one of services[].name: registry.local`,
 	} {
@@ -195,5 +196,28 @@ func TestDiffCommand(t *testing.T) {
 	}
 	if _, stderr, status := call(t, "", "acl", "diff", old, filepath.Join(dir, "none.yaml")); status != exitNo || !strings.Contains(stderr, "none.yaml") {
 		t.Errorf("status %d: %s", status, stderr)
+	}
+}
+
+// A glob over folders finds the tests in each of them; none is passed over in silence.
+func TestPolicyTestsLieBesideEveryPolicyOfAGlob(t *testing.T) {
+	config, _ := initialised(t)
+	dir := filepath.Dir(config)
+	for name, text := range map[string]string{
+		"pol/a/p.yaml":      "rules:\n  - {name: a, subjects: [anyone], repositories: [a], actions: [pull]}\n",
+		"pol/a/p.test.yaml": "- {scope: \"repository:a:pull\", grants: []}\n",
+		"other/q.yaml":      "rules:\n  - {name: q, subjects: [anyone], repositories: [q], actions: [pull]}\n",
+		"other/q.test.yaml": "- {as: {ip: 10.0.0.1}, scope: \"repository:q:pull\", grants: [pull]}\n",
+	} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, _, status := call(t, "", "acl", "test", "--config", config, "--set", "acl.files=pol/*/p.yaml,other/q.yaml")
+	if status != exitNo || !strings.HasSuffix(out, "2 tests, 1 failed\n") {
+		t.Errorf("status %d: %s", status, out)
 	}
 }

@@ -34,6 +34,9 @@ type question struct {
 	found   []int32
 	matched []*rule
 
+	evaluated map[evaluation]outcome // conditions, each asked once
+	cost      uint64                 // of them, so far
+
 	// Room for what a usual request needs, so that it is one allocation.
 	subject     subject
 	foundRoom   [32]int32

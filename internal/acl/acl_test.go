@@ -168,6 +168,7 @@ func TestRepositoryPatterns(t *testing.T) {
 		{"a*b*c", "aXbbc", true},
 		{"host.example:5000/a/*", "host.example:5000/a/b", true},
 		{"host.example:5000/a/*", "host.example:5001/a/b", false},
+		{"host.example:*/a/*", "host.example:5001/a/b", true},
 		{"{user}/**", "alice/x", true},
 		{"{user}/**", "bob/x", false},
 		{"{user}/**", "evilalice/x", false},

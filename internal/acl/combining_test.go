@@ -143,6 +143,7 @@ rules:
 		{user("carol", "storage"), "storage backend engineering"}, // by the directory
 		{user("carol", "engineering"), "engineering"},
 		{user("storage"), ""}, // a user of the same name
+		{robot("sam"), ""},    // a robot of the same name
 	} {
 		for _, g := range []string{"storage", "backend", "frontend", "engineering"} {
 			want := strings.Contains(" "+test.want+" ", " "+g+" ")
@@ -162,6 +163,16 @@ func TestACircleOfGroupsIsAnError(t *testing.T) {
 		if _, err := acl.Parse("policy.yaml", []byte("groups: "+groups+"\n"+rule())); err == nil || err.Error() != want {
 			t.Errorf("%s:\n got %v\nwant %s", groups, err, want)
 		}
+	}
+	deep := "groups: {"
+	for i := range 40 {
+		deep += fmt.Sprintf("g%d: [\"group:g%d\"], ", i, i+1)
+	}
+	if _, err := acl.Parse("policy.yaml", []byte(deep+"g40: [x]}\n"+rule())); err == nil || !strings.Contains(err.Error(), "groups lie within each other more than 32 deep, beginning at g40") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := acl.Parse("policy.yaml", []byte("groups: {a: [\"group:b\", \"group:b\"], b: [\"group:a\"]}\n"+rule())); err == nil || strings.Count(err.Error(), "a circle") != 1 {
+		t.Errorf("got %v", err)
 	}
 	// A group on two ways is no circle.
 	policy(t, `groups: {a: ["group:b", "group:c"], b: ["group:d"], c: ["group:d"], d: [x]}`+"\n"+rule())

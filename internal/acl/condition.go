@@ -14,11 +14,13 @@ import (
 	"authserver/internal/scope"
 )
 
-// Bounds of one condition: its text, and its cost in CEL's units (about a string comparison each), which is estimated
-// when it is loaded and enforced when it runs.
+// Bounds of conditions: the text of one; its cost in CEL's units (about a string comparison each), which is estimated
+// when it is loaded and enforced when it runs; and the cost of all that one request makes run, past which they fail. A
+// client chooses how many resources and actions it asks for, and rules may be many.
 const (
 	maxConditionText = 4 << 10
 	maxConditionCost = 200_000
+	maxQuestionCost  = 1_000_000
 	mostGroups       = 1000 // assumed for the estimate
 )
 
@@ -26,6 +28,7 @@ const (
 type condition struct {
 	program cel.Program
 	action  bool // it names action
+	typ     bool // it names resource.type
 	name    bool // it names resource.name
 }
 
@@ -74,14 +77,21 @@ func newCondition(text string) (*condition, error) {
 	if estimate.Max > maxConditionCost {
 		return nil, fmt.Errorf("line 1, column 1: may cost up to %d, at most %d is allowed; look at less, or bound a loop within a loop", estimate.Max, maxConditionCost)
 	}
-	program, err := env.Program(tree, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxConditionCost))
+	program, err := env.Program(tree, cel.EvalOptions(cel.OptOptimize, cel.OptTrackCost), cel.CostLimit(maxConditionCost))
 	if err != nil {
 		return nil, err
 	}
 	c := &condition{program: program}
 	for _, reference := range tree.NativeRep().ReferenceMap() {
-		c.action = c.action || reference.Name == "action"
-		c.name = c.name || reference.Name == "resource.name"
+		// A leading dot names the variable past a local one of the same name: [1].exists(action, .action == "pull").
+		switch strings.TrimPrefix(reference.Name, ".") {
+		case "action":
+			c.action = true
+		case "resource.type":
+			c.typ = true
+		case "resource.name":
+			c.name = true
+		}
 	}
 	return c, nil
 }
@@ -161,10 +171,50 @@ func (r *rule) holds(q *question, typ, name, action string) (applies, failed boo
 	if action == scope.All && r.when.action || strings.HasSuffix(name, "/"+scope.All) && r.when.name {
 		return r.deny, false
 	}
-	value, _, err := r.when.program.Eval(facts{q, typ, name, action})
-	result, ok := value.(types.Bool)
-	if err != nil || !ok {
+	// What the condition does not name makes no difference to it, and is asked once.
+	asked := evaluation{rule: r}
+	if r.when.action {
+		asked.action = action
+	}
+	if r.when.typ {
+		asked.typ = typ
+	}
+	if r.when.name {
+		asked.name = name
+	}
+	o, known := q.evaluated[asked]
+	if !known {
+		o = r.when.evaluate(q, facts{q, typ, name, action})
+		if q.evaluated == nil {
+			q.evaluated = map[evaluation]outcome{}
+		}
+		q.evaluated[asked] = o
+	}
+	if o.failed {
 		return r.deny, true
 	}
-	return bool(result), false
+	return o.holds, false
+}
+
+// evaluation is a condition and what of the question it depends on; outcome is what came of it.
+type evaluation struct {
+	rule              *rule
+	typ, name, action string
+}
+
+type outcome struct{ holds, failed bool }
+
+func (c *condition) evaluate(q *question, f facts) outcome {
+	if q.cost > maxQuestionCost {
+		return outcome{failed: true}
+	}
+	value, details, err := c.program.Eval(f)
+	if details != nil && details.ActualCost() != nil {
+		q.cost += *details.ActualCost()
+	}
+	result, ok := value.(types.Bool)
+	if err != nil || !ok {
+		return outcome{failed: true}
+	}
+	return outcome{holds: bool(result)}
 }

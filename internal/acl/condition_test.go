@@ -158,3 +158,71 @@ func TestBadConditions(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// A comprehension may have a variable of its own called action; ".action" is still the question's.
+func TestNoSpellingHidesWhatAConditionNames(t *testing.T) {
+	decide := func(text, asked string) string {
+		granted, _ := policy(t, text).Decide(user("alice"), addr("192.0.2.1"), "", time.Now(), scopeOf(t, asked))
+		return granted.String()
+	}
+	for _, condition := range []string{
+		`action != "delete"`, `.action != "delete"`, `[1].exists(action, .action != "delete")`, `[action].exists(a, a != "delete")`,
+		`{"a": action}.a != "delete"`, `["push", "pull", "*"].exists(a, a == action)`, `[1].map(x, action)[0] != "delete"`,
+	} {
+		if got := decide(when(condition), "repository:a/b:*"); got != "repository:a/b:pull,push" {
+			t.Errorf("%s: %q", condition, got)
+		}
+	}
+	for _, condition := range []string{
+		`[1].exists(resource, .resource.name.startsWith("a/secret"))`, `[resource.name].exists(n, n.startsWith("a/secret"))`, `.resource.name.startsWith("a/secret")`,
+	} {
+		text := rule() + strings.TrimPrefix(when(condition, "name: d", "effect: deny"), "rules:\n")
+		if got := decide(text, "repository:a/*:pull"); got != "" {
+			t.Errorf("%s: %q", condition, got)
+		}
+		if got := decide(text, "repository:a/b:pull"); got == "" {
+			t.Errorf("%s: denies everything", condition)
+		}
+	}
+}
+
+// A request cannot buy more evaluation by asking for more: past the budget conditions fail, and fail closed.
+func TestConditionsOfOneRequestHaveABudget(t *testing.T) {
+	text := "rules:\n"
+	for i := range 20 {
+		text += strings.TrimPrefix(when(`user.groups.all(g, !resource.name.startsWith(g + "/"))`, fmt.Sprintf("name: r%d", i)), "rules:\n")
+	}
+	p := policy(t, text)
+	who := user("alice")
+	for i := range 1000 {
+		who.Groups = append(who.Groups, fmt.Sprintf("group-%d", i))
+	}
+	decide := func(resources int) (granted, failed int) {
+		var entries []string
+		for i := range resources {
+			entries = append(entries, fmt.Sprintf("repository:a/b%d:pull,push,delete", i))
+		}
+		set, verdicts := p.Decide(who, addr("192.0.2.1"), "", time.Now(), scopeOf(t, strings.Join(entries, " ")))
+		for _, v := range verdicts {
+			if len(v.Failed) > 0 {
+				failed++
+			}
+		}
+		return len(set), failed
+	}
+	if granted, failed := decide(1); granted != 1 || failed != 0 {
+		t.Errorf("a usual request: %d granted, %d failed", granted, failed)
+	}
+	if granted, failed := decide(100); granted == 100 || failed == 0 {
+		t.Errorf("a hundred resources: %d granted, %d failed; nothing bounds it", granted, failed)
+	}
+}
+
+// What a condition does not name makes no difference to it.
+func TestAConditionIsAskedOnceForWhatItNames(t *testing.T) {
+	p := policy(t, when(`action == "pull" || resource.name == "a/b"`)+strings.TrimPrefix(when(`user.name == "bob"`, "name: s"), "rules:\n"))
+	granted, _ := p.Decide(user("alice"), addr("192.0.2.1"), "", time.Now(), scopeOf(t, "repository:a/b:pull,push repository:a/c:pull,push"))
+	if granted.String() != "repository:a/b:pull,push repository:a/c:pull" {
+		t.Errorf("got %q", granted)
+	}
+}

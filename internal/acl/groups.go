@@ -64,12 +64,20 @@ func checkGroup(name string) error {
 	return err
 }
 
+// maxNesting bounds groups within groups. Nobody nests deeper on purpose, and the closure grows with its square.
+const maxNesting = 32
+
 // close follows groups within groups to their end. A circle is an error: in it everybody would be in every group, which
 // nobody writes on purpose.
 func (m *membership) close() (memberOf, partOf map[string][]string, err error) {
 	partOf = map[string][]string{}
 	var faults []error
+	for inner := range m.within {
+		slices.Sort(m.within[inner])
+		m.within[inner] = slices.Compact(m.within[inner])
+	}
 	for _, start := range slices.Sorted(maps.Keys(m.within)) {
+		tooDeep := false
 		seen := map[string]bool{}
 		var follow func(group string, path []string)
 		follow = func(group string, path []string) {
@@ -81,6 +89,14 @@ func (m *membership) close() (memberOf, partOf map[string][]string, err error) {
 							Problem: "a circle of groups: " + strings.Join(append(slices.Clone(path), start), " is part of ") + "; remove one of them from another"})
 					}
 					continue
+				}
+				if len(path) > maxNesting {
+					if !tooDeep {
+						faults = append(faults, &document.Fault{Where: m.where[outer], Key: document.Join("groups", outer),
+							Problem: fmt.Sprintf("groups lie within each other more than %d deep, beginning at %s", maxNesting, start)})
+					}
+					tooDeep = true
+					return
 				}
 				if !seen[outer] {
 					seen[outer] = true

@@ -66,25 +66,25 @@ func parsePattern(s string) (pattern, error) {
 		}
 		p.segments = append(p.segments, seg)
 	}
-	if !scope.ValidName(p.example()) {
+	if !scope.ValidName(p.example("x")) && !scope.ValidName(p.example("1")) { // "1" where a port stands
 		return pattern{}, fmt.Errorf("%q can match no name: components begin and end with a letter or a digit, with single separators between", s)
 	}
 	return p, nil
 }
 
-// example is a name that the pattern covers if it covers any.
-func (p pattern) example() string {
+// example is a name that the pattern covers, if filler may stand where it has wildcards and placeholders.
+func (p pattern) example(filler string) string {
 	texts := make([]string, len(p.segments))
 	for i, seg := range p.segments {
 		for _, t := range seg.tokens {
 			if t.kind == literal {
 				texts[i] += t.text
 			} else {
-				texts[i] += "x"
+				texts[i] += filler
 			}
 		}
 		if seg.anyDepth {
-			texts[i] = "x"
+			texts[i] = filler
 		}
 	}
 	return strings.Join(texts, "/")

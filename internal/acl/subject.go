@@ -28,7 +28,10 @@ func (p *Policy) newSubject(who users.Principal) subject {
 	if who.Kind == users.KindAnonymous {
 		return s
 	}
-	own := p.memberOf[who.Name]
+	var own []string
+	if who.Kind == users.KindUser { // a policy's members are users; a robot of the same name is somebody else
+		own = p.memberOf[who.Name]
+	}
 	s.groups = make([]string, 0, len(who.Groups)+len(own))
 	s.groups = append(s.groups, own...)
 	for _, g := range who.Groups {

@@ -30,7 +30,7 @@ type Case struct {
 // caseText is a test as it is written.
 type caseText struct {
 	Name    string    `yaml:"name"`
-	As      asText    `yaml:"as"` // absent = anonymous
+	As      *asText   `yaml:"as"` // absent = anonymous
 	Service string    `yaml:"service"`
 	At      string    `yaml:"at"` // RFC 3339; absent = the time of the run
 	Scope   string    `yaml:"scope"`
@@ -38,7 +38,7 @@ type caseText struct {
 }
 
 type asText struct {
-	User   string         `yaml:"user"`
+	User   string         `yaml:"user"` // neither user nor robot, but an ip = anonymous from there
 	Robot  string         `yaml:"robot"`
 	Groups []string       `yaml:"groups"`
 	IP     string         `yaml:"ip"`
@@ -78,6 +78,11 @@ func (t caseText) parse(now time.Time, fault func(key, format string, args ...an
 	c := Case{Name: t.Name, Who: users.Anonymous(), Service: t.Service, At: now}
 	var faults []error
 	note := func(key, format string, args ...any) { faults = append(faults, fault(key, format, args...)) }
+	if t.As == nil {
+		t.As = &asText{}
+	} else if t.As.User == "" && t.As.Robot == "" && t.As.IP == "" {
+		note("as", "neither user nor robot; leave as out for anonymous, or give the ip alone")
+	}
 	name, kind := t.As.User, users.KindUser
 	if t.As.Robot != "" {
 		name, kind = t.As.Robot, users.KindRobot
