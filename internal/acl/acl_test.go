@@ -521,24 +521,42 @@ func TestGrantedIsWithinAsked(t *testing.T) {
 	}
 }
 
+// BenchmarkDecide shows how the cost of a decision grows with the number of rules: not at all in the first four shapes,
+// where the index finds the few rules that can match; with their number in the last, where every rule can.
 func BenchmarkDecide(b *testing.B) {
-	for _, n := range []int{10, 100, 1000, 10_000, 100_000} {
-		text := strings.Builder{}
-		text.WriteString("rules:\n")
-		for i := range n {
-			fmt.Fprintf(&text, "  - {name: team-%d, subjects: [\"group:team-%d\"], repositories: [\"team-%d/**\"], actions: [pull, push]}\n", i, i, i)
-		}
-		p := policy(b, text.String())
-		who := user("alice", fmt.Sprintf("team-%d", n/2))
-		asked := scope.Canonical(scope.Access{Type: "repository", Name: fmt.Sprintf("team-%d/app", n/2), Actions: []string{"pull", "push"}})
-		b.Run(fmt.Sprintf("rules=%d", n), func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if granted, _ := p.Decide(who, netip.Addr{}, "registry.local", time.Time{}, asked); len(granted) != 1 {
-					b.Fatal(granted)
+	var many []string // groups of one user
+	for i := range 200 {
+		many = append(many, fmt.Sprintf("team-%d", i))
+	}
+	shapes := []struct {
+		name, rule string // %d is the rule's number
+		who        users.Principal
+		asked      string
+	}{
+		{"a rule for each team", `{name: r%d, subjects: ["group:team-%d"], repositories: ["team-%d/**"], actions: [pull, push]}`, user("alice", "team-5"), "team-5/app"},
+		{"200 groups", `{name: r%d, subjects: ["group:team-%d"], repositories: ["team-%d/**"], actions: [pull, push]}`, user("alice", many...), "team-5/app"},
+		{"a rule for each user", `{name: r%d, subjects: ["user:user-%d"], repositories: ["**", "x-%d"], actions: [pull, push]}`, user("user-5"), "some/app"},
+		{"patterns that begin with **", `{name: r%d, subjects: [authenticated], repositories: ["**/app-%d"], services: ["registry.local"], actions: [pull, push]} # %d`, user("alice"), "some/app-5"},
+		{"patterns that begin with ** and end with *", `{name: r%d, subjects: [authenticated], repositories: ["**/app-%d-*"], services: ["registry.local"], actions: [pull, push]} # %d`, user("alice"), "some/app-5-x"},
+	}
+	for _, shape := range shapes {
+		asked := scope.Canonical(scope.Access{Type: "repository", Name: shape.asked, Actions: []string{"pull", "push"}})
+		for _, n := range []int{10, 100, 1000, 10_000, 100_000} {
+			b.Run(fmt.Sprintf("%s/rules=%d", shape.name, n), func(b *testing.B) {
+				text := strings.Builder{}
+				text.WriteString("rules:\n")
+				for i := range n {
+					fmt.Fprintf(&text, "  - "+shape.rule+"\n", i, i, i)
 				}
-			}
-		})
+				p := policy(b, text.String())
+				b.ReportAllocs()
+				for b.Loop() {
+					if granted, _ := p.Decide(shape.who, netip.Addr{}, "registry.local", time.Time{}, asked); len(granted) != 1 {
+						b.Fatal(granted)
+					}
+				}
+			})
+		}
 	}
 }
 
