@@ -138,7 +138,8 @@ func (s *service) run(ctx context.Context, public, ops net.Listener, hangup <-ch
 	log.Info("shutting down")
 	drain, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
-	return errors.Join(err, publicServer.Shutdown(drain), opsServer.Shutdown(drain))
+	// The ops listener answers /readyz until the last token is given; a profile that somebody still takes is cut short.
+	return errors.Join(err, publicServer.Shutdown(drain), opsServer.Close())
 }
 
 // attend reloads when it is told to, when files change, and when keys are due.

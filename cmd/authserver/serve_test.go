@@ -267,6 +267,23 @@ func TestServeFinishesWhatIsUnderWay(t *testing.T) {
 	}
 }
 
+// A profile takes as long as it is asked to; it must not keep the program from ending well.
+func TestAProfileUnderWayDoesNotSpoilTheExit(t *testing.T) {
+	config, _ := initialised(t)
+	p := startProgram(t, config)
+	begun := make(chan struct{})
+	go func() {
+		r, err := http.Get(p.ops + "/debug/pprof/trace?seconds=100") // its header comes at once
+		close(begun)
+		if err == nil {
+			_, _ = io.Copy(io.Discard, r.Body)
+			_ = r.Body.Close()
+		}
+	}()
+	<-begun
+	p.stop()
+}
+
 func TestServeSaysWhatKeepsItFromStarting(t *testing.T) {
 	config, _ := initialised(t)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

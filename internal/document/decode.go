@@ -52,8 +52,14 @@ func Decode(path string, value, into any, where func(path string) string) error 
 		}
 		faults = append(faults, &Fault{Where: where(key), Key: key, Problem: problem})
 	}
-	for _, err := range leaves(decoder.Decode(value)) {
-		add(err.Name(), problem(err.Unwrap()))
+	if err := decoder.Decode(value); err != nil {
+		named := leaves(err)
+		for _, e := range named {
+			add(e.Name(), problem(e.Unwrap()))
+		}
+		if len(named) == 0 { // of a form that is new to us: refused all the same
+			add("", err.Error())
+		}
 	}
 	unknownKeys("", value, reflect.TypeOf(into), add)
 	return JoinFaults(faults)
@@ -70,34 +76,38 @@ func JoinFaults(faults []*Fault) error {
 }
 
 // Merge joins faults of reading with those that were found afterwards in what could be read, in the order of files and
-// lines. What stands where nothing could be read is not judged a second time.
+// lines. What stands where nothing could be read is not judged a second time. Errors that are no faults stay, at the end.
 func Merge(reading error, judging ...error) error {
-	all := Faults(reading)
+	all, rest := split(reading)
 	read := slices.Clone(all)
-	for _, f := range Faults(errors.Join(judging...)) {
+	judged, more := split(errors.Join(judging...))
+	for _, f := range judged {
 		if !slices.ContainsFunc(read, func(r *Fault) bool {
 			return f.Key == r.Key || r.Key != "" && strings.HasPrefix(f.Key, r.Key+".") || r.Key != "" && strings.HasPrefix(f.Key, r.Key+"[")
 		}) {
 			all = append(all, f)
 		}
 	}
-	return JoinFaults(all)
+	return errors.Join(append([]error{JoinFaults(all)}, append(rest, more...)...)...)
 }
 
-// Faults lists the faults in an error.
-func Faults(err error) []*Fault {
+// split takes a joined error apart, into faults and what else there is.
+func split(err error) (faults []*Fault, rest []error) {
+	if err == nil {
+		return nil, nil
+	}
 	if many, ok := err.(interface{ Unwrap() []error }); ok {
-		var all []*Fault
 		for _, e := range many.Unwrap() {
-			all = append(all, Faults(e)...)
+			f, r := split(e)
+			faults, rest = append(faults, f...), append(rest, r...)
 		}
-		return all
+		return faults, rest
 	}
 	var f *Fault
 	if errors.As(err, &f) {
-		return []*Fault{f}
+		return []*Fault{f}, nil
 	}
-	return nil
+	return nil, []error{err}
 }
 
 // compareWhere sorts by file, then by line as a number.

@@ -253,3 +253,24 @@ func TestFaultsOfStructureAndOfContentAreReportedTogether(t *testing.T) {
 		"f.yaml:4: c.d: a whole number where text belongs; put it in quotes",
 		"f.yaml:4: c.e: unknown key; known here: d")
 }
+
+// An error of another kind must not get lost among faults: it would let through what is wrong.
+func TestMergeKeepsWhatIsNoFault(t *testing.T) {
+	fault := func(key string) error { return &document.Fault{Where: "f:1", Key: key, Problem: "bad"} }
+	odd, other := errors.New("odd"), errors.New("other")
+	for name, c := range map[string]struct {
+		reading error
+		judging []error
+		want    string
+	}{
+		"nothing":                 {nil, nil, "<nil>"},
+		"only an odd one":         {odd, nil, "odd"},
+		"only an odd judgement":   {nil, []error{nil, odd}, "odd"},
+		"beside faults":           {errors.Join(odd, fault("b")), []error{fault("a"), other}, "f:1: a: bad\nf:1: b: bad\nodd\nother"},
+		"a consequence is no new": {fault("a"), []error{fault("a.b"), fault("a[0]"), fault("ab")}, "f:1: a: bad\nf:1: ab: bad"},
+	} {
+		if got := fmt.Sprint(document.Merge(c.reading, c.judging...)); got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}

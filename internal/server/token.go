@@ -48,7 +48,7 @@ func (s *server) token(w http.ResponseWriter, r *http.Request) {
 		granted := result.Granted.String()
 		answer.Scope, answer.TokenType = &granted, "Bearer"
 	}
-	s.log(r).Debug("token issued", "outcome", result.Outcome, "grant", request.Grant, "service", result.Service, "jti", result.ID)
+	s.Log.Debug("token issued", "id", request.ID, "outcome", result.Outcome, "grant", request.Grant, "service", result.Service, "jti", result.ID)
 	write(w, http.StatusOK, answer)
 }
 

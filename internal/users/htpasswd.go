@@ -100,9 +100,6 @@ func parseHTPasswd(file string, data []byte) ([]htpasswdEntry, error) {
 // Name implements Authenticator.
 func (h *HTPasswd) Name() string { return "htpasswd" }
 
-// Len is the number of users.
-func (h *HTPasswd) Len() int { return len(h.users) }
-
 // Authenticate implements Authenticator.
 func (h *HTPasswd) Authenticate(ctx context.Context, c Credentials) (Principal, error) {
 	user, known := h.users[c.Username]

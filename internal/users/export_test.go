@@ -1,0 +1,4 @@
+package users
+
+// Len is the number of users.
+func (h *HTPasswd) Len() int { return len(h.users) }
