@@ -128,6 +128,9 @@ func (h *hand) aclExplain(q question) error {
 		text = "nothing"
 	}
 	_, err = fmt.Fprintf(h.stdout, "granted: %s\n", text)
+	if c.ACL.Webhook.Enabled() && len(granted) > 0 {
+		_, err = fmt.Fprintln(h.stdout, "acl.webhook has the last word and may take away from it; explain does not ask it")
+	}
 	return err
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,8 +18,10 @@ import (
 	"authserver/internal/issuer"
 	"authserver/internal/metrics"
 	"authserver/internal/network"
+	"authserver/internal/scope"
 	"authserver/internal/server"
 	"authserver/internal/users"
+	"authserver/internal/webhook"
 )
 
 // lasting is what outlives a reload.
@@ -60,13 +63,16 @@ func newGeneration(c *config.Config, l lasting, dryRun bool) (*generation, error
 
 	ring, err := openKeyring(c, dryRun)
 	note(err)
+
+	last, err := openWebhook(c, policy, l)
+	note(err)
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
 	}
 	g.ring = ring
 
 	mint, err := issuer.New(issuer.Config{
-		Services: services(c), Keyring: ring, Policy: policy, Audit: l.audit,
+		Services: services(c), Keyring: ring, Policy: policy, Reviewer: last, Audit: l.audit,
 		Users: users.NewChain(backends, checker, l.metrics.Authentication),
 	})
 	if err != nil {
@@ -153,6 +159,38 @@ func loadPolicy(c *config.Config) (*acl.Policy, error) {
 	return policy, errors.Join(faults...)
 }
 
+// reviewer puts the webhook behind a policy.
+type reviewer struct {
+	policy *acl.Policy
+	client *webhook.Client
+}
+
+// Review implements issuer.Reviewer. The webhook is told of all groups, as conditions are.
+func (r reviewer) Review(ctx context.Context, q issuer.Review) (scope.Set, error) {
+	q.Who.Groups = r.policy.Groups(q.Who)
+	return r.client.Review(ctx, webhook.Question(q))
+}
+
+// openWebhook makes the reviewer of acl.webhook, nil when there is none.
+func openWebhook(c *config.Config, policy *acl.Policy, l lasting) (issuer.Reviewer, error) {
+	w := c.ACL.Webhook
+	if !w.Enabled() {
+		return nil, nil
+	}
+	client, err := webhook.New(webhook.Config{
+		URL: w.URL, TokenFile: w.TokenFile, CAFile: w.TLS.CAFile, CertFile: w.TLS.CertFile, KeyFile: w.TLS.KeyFile,
+		Timeout: time.Duration(w.Timeout), Parallel: w.Parallel, Pause: time.Duration(w.Pause),
+		Observe: l.metrics.Review,
+		OnChange: func(state string) {
+			l.log.Warn("acl.webhook: the circuit breaker changes; while it is open nobody is asked, and requests are answered 503", "state", state)
+		},
+	})
+	if err != nil {
+		return nil, c.Fault("acl.webhook", err)
+	}
+	return reviewer{policy, client}, nil
+}
+
 func services(c *config.Config) []issuer.Service {
 	list := make([]issuer.Service, len(c.Services))
 	for i, s := range c.Services {
@@ -191,6 +229,11 @@ func files(c *config.Config) []string {
 	for i := range c.Users {
 		if b, err := describe(c, i); err == nil && b.file != "" {
 			list = append(list, b.file)
+		}
+	}
+	for _, file := range []string{c.ACL.Webhook.TokenFile, c.ACL.Webhook.TLS.CAFile, c.ACL.Webhook.TLS.CertFile, c.ACL.Webhook.TLS.KeyFile} {
+		if file != "" {
+			list = append(list, file)
 		}
 	}
 	return list

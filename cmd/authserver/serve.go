@@ -221,6 +221,9 @@ func (s *service) use(g *generation, stamp string) {
 // docker, and fails in somebody's pipeline.
 func (s *service) advise() {
 	c := s.current.Load().config
+	if c.ACL.Webhook.InClear() {
+		s.lasting.log.Warn("acl.webhook.url is not https: whoever is on the way reads and changes the decisions, unless a service mesh encrypts them", "url", c.ACL.Webhook.URL)
+	}
 	u, err := url.Parse(c.Server.PublicURL)
 	if err != nil {
 		return

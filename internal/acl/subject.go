@@ -22,6 +22,9 @@ type subject struct {
 // fewGroups are looked through faster than a map is made.
 const fewGroups = 16
 
+// Groups are all groups of a principal: those of its backend, those that the policy puts it in, and all that these are part of.
+func (p *Policy) Groups(who users.Principal) []string { return p.newSubject(who).groups }
+
 // newSubject unites the groups of the backend with those of the policy, and with all that these are part of.
 func (p *Policy) newSubject(who users.Principal) subject {
 	s := subject{Principal: who}

@@ -4,6 +4,8 @@ package config
 
 import (
 	"fmt"
+	"net"
+	"net/url"
 	"strings"
 	"time"
 
@@ -73,9 +75,40 @@ type Service struct {
 	CertificateFile string            `yaml:"certificate_file"`
 }
 
-// ACL names the policy.
+// ACL names the policy, and who is asked after it.
 type ACL struct {
-	Files []string `yaml:"files"`
+	Files   []string `yaml:"files"`
+	Webhook Webhook  `yaml:"webhook"`
+}
+
+// Webhook is an external decision on what the policy grants.
+type Webhook struct {
+	URL       string            `yaml:"url"`        // "" = none
+	TokenFile string            `yaml:"token_file"` // a bearer token
+	TLS       WebhookTLS        `yaml:"tls"`
+	Timeout   document.Duration `yaml:"timeout"`
+	Parallel  int               `yaml:"parallel"` // questions under way at once
+	Pause     document.Duration `yaml:"pause"`    // for which nobody is asked after failures in a row
+}
+
+// WebhookTLS is whom we trust there, and who we are.
+type WebhookTLS struct {
+	CAFile   string `yaml:"ca_file"` // "" = the system's certificates
+	CertFile string `yaml:"cert_file"`
+	KeyFile  string `yaml:"key_file"`
+}
+
+// Enabled tells whether anybody is asked.
+func (w Webhook) Enabled() bool { return w.URL != "" }
+
+// InClear tells whether questions and answers cross a network without TLS.
+func (w Webhook) InClear() bool {
+	u, err := url.Parse(w.URL)
+	if err != nil || u.Scheme != "http" {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback())
 }
 
 // Passwords are the settings of new password hashes.
@@ -109,6 +142,9 @@ func Defaults() Config {
 			DataDir:       "data",
 			Keys:          Keys{Algorithm: "ES256", RotateEvery: document.Duration(720 * time.Hour)},
 		},
+		ACL: ACL{Webhook: Webhook{
+			Timeout: document.Duration(2 * time.Second), Parallel: 64, Pause: document.Duration(5 * time.Second),
+		}},
 		Passwords: Passwords{BcryptCost: 12},
 		Log:       Log{Level: "info", Format: "json"},
 		Audit:     Audit{Output: "stderr"},

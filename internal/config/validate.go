@@ -71,6 +71,7 @@ func (c *Config) validate() []error {
 	if len(c.ACL.Files) == 0 {
 		v.fault("acl.files", "missing; without a policy nobody may do anything, would be right: files: [policy.yaml]")
 	}
+	v.webhook()
 	if cost := c.Passwords.BcryptCost; cost < 4 || cost > 16 {
 		v.fault("passwords.bcrypt_cost", "%d is out of range; would be right: 4 to 16, 12 is the default", cost)
 	}
@@ -145,6 +146,42 @@ func redactURL(s string) string {
 		return "…" + s[i:]
 	}
 	return s
+}
+
+// Bounds of acl.webhook: a question must fit into the time of an answer (12 s), beside the password.
+const (
+	minWebhookTimeout, maxWebhookTimeout = 10 * time.Millisecond, 8 * time.Second
+	minWebhookPause, maxWebhookPause     = 100 * time.Millisecond, 10 * time.Minute
+	maxWebhookParallel                   = 10_000
+)
+
+func (v *validation) webhook() {
+	w := v.c.ACL.Webhook
+	if !w.Enabled() {
+		if v.c.given("acl.webhook") {
+			v.fault("acl.webhook.url", "missing; would be right: http://127.0.0.1:8181/v1/data/registry/access, or no acl.webhook at all")
+		}
+		return
+	}
+	u, err := url.Parse(w.URL)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
+		v.fault("acl.webhook.url", "%q is no address of a web server; would be right: https://opa.example.com/v1/data/registry/access", redactURL(w.URL))
+	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		v.fault("acl.webhook.url", "holds a user, a query or a fragment; a secret belongs into acl.webhook.token_file")
+	case w.InClear() && w.TokenFile != "":
+		v.fault("acl.webhook.url", "%q is not https, and would carry the token of acl.webhook.token_file in clear", w.URL)
+	case u.Scheme == "http" && w.TLS != (WebhookTLS{}):
+		v.fault("acl.webhook.tls", "given, but acl.webhook.url is not https")
+	}
+	if (w.TLS.CertFile == "") != (w.TLS.KeyFile == "") {
+		v.fault("acl.webhook.tls", "cert_file and key_file go together; give both or neither")
+	}
+	v.between("acl.webhook.timeout", w.Timeout, minWebhookTimeout, maxWebhookTimeout)
+	v.between("acl.webhook.pause", w.Pause, minWebhookPause, maxWebhookPause)
+	if w.Parallel < 1 || w.Parallel > maxWebhookParallel {
+		v.fault("acl.webhook.parallel", "%d is out of range; would be right: 1 to %d, 64 is the default", w.Parallel, maxWebhookParallel)
+	}
 }
 
 func (v *validation) issuer() {

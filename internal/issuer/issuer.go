@@ -29,6 +29,26 @@ type Decider interface {
 	Decide(who users.Principal, from netip.Addr, service string, now time.Time, asked scope.Set) (scope.Set, []scope.Verdict)
 }
 
+// Reviewer has the last word on what a policy grants: it can take away, not add.
+type Reviewer interface {
+	// Review returns what of r.Granted may be granted. An error means that it cannot say.
+	Review(ctx context.Context, r Review) (scope.Set, error)
+}
+
+// Review is what a Reviewer is asked.
+type Review struct {
+	ID      string // of the HTTP request
+	Time    time.Time
+	Who     users.Principal
+	From    netip.Addr // the zero Addr when it is not known
+	Service string
+	Asked   scope.Set
+	Granted scope.Set
+}
+
+// ReviewerName stands in verdicts and records among the rules that deny.
+const ReviewerName = "acl.webhook"
+
 // Recorder keeps the record of decisions. When it fails there is no token.
 type Recorder interface {
 	Record(audit.Event) error
@@ -74,15 +94,17 @@ var (
 	ErrUnknownService = errors.New("unknown service")
 	ErrAccount        = fmt.Errorf("%w: account is not who the credentials are", users.ErrRefused)
 	ErrBadCredentials = fmt.Errorf("%w: not credentials", users.ErrRefused)
-	ErrUnavailable    = errors.New("cannot say")
+	ErrUnavailable    = errors.New("cannot say")                         // who it is
+	ErrUndecided      = fmt.Errorf("%w what is granted", ErrUnavailable) // what it may do
 )
 
-// Config is what an Issuer is made of. All fields but Now and Random must be set.
+// Config is what an Issuer is made of. All fields but Reviewer, Now and Random must be set.
 type Config struct {
 	Services []Service // the first is meant when a request names none
 	Keyring  *Keyring
 	Users    Authenticator
 	Policy   Decider
+	Reviewer Reviewer // nil = the policy has the last word
 	Audit    Recorder
 	Now      func() time.Time // nil = time.Now
 	Random   io.Reader        // nil = crypto/rand
@@ -95,6 +117,7 @@ type Issuer struct {
 	ring     *Keyring
 	users    Authenticator
 	policy   Decider
+	reviewer Reviewer
 	audit    Recorder
 	now      func() time.Time
 	random   io.Reader
@@ -108,7 +131,7 @@ func New(c Config) (*Issuer, error) {
 	if c.Random == nil {
 		c.Random = rand.Reader
 	}
-	i := &Issuer{services: map[string]Service{}, ring: c.Keyring, users: c.Users, policy: c.Policy, audit: c.Audit, now: c.Now, random: c.Random}
+	i := &Issuer{services: map[string]Service{}, ring: c.Keyring, users: c.Users, policy: c.Policy, reviewer: c.Reviewer, audit: c.Audit, now: c.Now, random: c.Random}
 	for _, s := range c.Services {
 		if c.Keyring.For(s.Name) == nil {
 			return nil, fmt.Errorf("service %q has no key", s.Name)
@@ -164,9 +187,10 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (Result, error) {
 	}
 	event.Principal, event.Kind, event.Backend = who.Name, string(who.Kind), who.Backend
 
-	granted, verdicts := i.policy.Decide(who, r.Client, service.Name, now, r.Asked)
-	// Whatever the policy answered, nobody gets what they did not ask for.
-	granted = r.Asked.Intersect(granted)
+	granted, verdicts, err := i.decide(ctx, r, who, service.Name, now)
+	if err != nil {
+		return fail(audit.Unavailable, fmt.Errorf("%w: %w", ErrUndecided, err))
+	}
 	result.Granted, result.Verdicts = granted, verdicts
 
 	key := i.ring.For(service.Name)
@@ -220,6 +244,29 @@ func (i *Issuer) authenticate(ctx context.Context, r Request) (users.Principal, 
 		}
 	}
 	return who, nil
+}
+
+// decide asks the policy and, for what it grants, the reviewer. Whatever they answer, nobody gets what they did not ask for.
+func (i *Issuer) decide(ctx context.Context, r Request, who users.Principal, service string, now time.Time) (scope.Set, []scope.Verdict, error) {
+	granted, verdicts := i.policy.Decide(who, r.Client, service, now, r.Asked)
+	granted = r.Asked.Intersect(granted)
+	if i.reviewer == nil || len(granted) == 0 {
+		return granted, verdicts, nil
+	}
+	left, err := i.reviewer.Review(ctx, Review{
+		ID: r.ID, Time: now, Who: who, From: r.Client, Service: service, Asked: r.Asked, Granted: granted,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	left = granted.Intersect(left)
+	for n := range verdicts {
+		v := &verdicts[n]
+		if v.Granted && !slices.Contains(left.Find(v.Type, v.Name), v.Action) {
+			v.Granted, v.DeniedBy = false, append(v.DeniedBy, ReviewerName)
+		}
+	}
+	return left, verdicts, nil
 }
 
 // outcome compares what was asked with what was granted.

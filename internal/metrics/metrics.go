@@ -25,6 +25,8 @@ type Metrics struct {
 	dropped         prometheus.Counter
 	conditions      prometheus.Counter
 	authentications *prometheus.CounterVec
+	reviews         *prometheus.CounterVec
+	reviewDuration  prometheus.Histogram
 	checksInFlight  prometheus.Gauge
 	checkDuration   prometheus.Histogram
 	reloadSuccess   prometheus.Gauge
@@ -51,7 +53,10 @@ func New(version, revision, goVersion string) *Metrics {
 		conditions: prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "policy_condition_failures_total",
 			Help: "Conditions of rules that could not be evaluated; none of them granted."}),
 		authentications: counter("authentications_total", "Answers of identity backends.", "backend", "outcome"),
-		checksInFlight:  gauge("password_checks_in_flight", "Passwords being hashed now."),
+		reviews:         counter("webhook_requests_total", "Questions to acl.webhook.", "outcome"),
+		reviewDuration: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: namespace, Name: "webhook_request_duration_seconds",
+			Help: "Time to an answer of acl.webhook, or to giving up.", Buckets: buckets}),
+		checksInFlight: gauge("password_checks_in_flight", "Passwords being hashed now."),
 		checkDuration: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: namespace, Name: "password_check_duration_seconds",
 			Help: "Time to hash one password.", Buckets: buckets}),
 		reloadSuccess: gauge("config_reload_success", "1 if the newest configuration is in use, 0 if it was refused."),
@@ -62,7 +67,7 @@ func New(version, revision, goVersion string) *Metrics {
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "build_info", Help: "1, labelled with the build.",
 		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "goversion": goVersion}})
 	build.Set(1)
-	m.registry.MustRegister(m.requests, m.duration, m.access, m.dropped, m.conditions, m.authentications, m.checksInFlight, m.checkDuration,
+	m.registry.MustRegister(m.requests, m.duration, m.access, m.dropped, m.conditions, m.authentications, m.reviews, m.reviewDuration, m.checksInFlight, m.checkDuration,
 		m.reloadSuccess, m.reloadTime, m.keyExpiry, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
@@ -108,6 +113,12 @@ func (m *Metrics) ScopesDropped(n int) { m.dropped.Add(float64(n)) }
 // Authentication counts one backend's answer.
 func (m *Metrics) Authentication(backend, outcome string) {
 	m.authentications.WithLabelValues(backend, outcome).Inc()
+}
+
+// Review counts a question to the webhook. outcome must come from a fixed list.
+func (m *Metrics) Review(outcome string, took time.Duration) {
+	m.reviews.WithLabelValues(outcome).Inc()
+	m.reviewDuration.Observe(took.Seconds())
 }
 
 // PasswordCheck is called when a hash starts; what it returns when it ends.

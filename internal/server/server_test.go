@@ -333,6 +333,15 @@ func TestAnOutageIs503WithRetryAfter(t *testing.T) {
 	}
 }
 
+func TestAnUndecidedRequestIs503WithRetryAfter(t *testing.T) {
+	f := newFace(t, with(stub{err: errors.Join(issuer.ErrUndecided, errors.New("opa: secret detail")), result: issuer.Result{Outcome: audit.Unavailable}}))
+	a := f.get("/token", basic("alice", "x"))
+	a.refused(t, http.StatusServiceUnavailable, "UNAVAILABLE", "temporarily_unavailable")
+	if a.Header.Get("Retry-After") != "5" || !bytes.Contains(a.body, []byte("cannot be decided")) || bytes.Contains(a.body, []byte("secret detail")) {
+		t.Errorf("Retry-After %q, %s", a.Header.Get("Retry-After"), a.body)
+	}
+}
+
 func TestOurOwnFaultIs500WithoutDetail(t *testing.T) {
 	f := newFace(t, with(stub{err: errors.New("disk full at /var"), result: issuer.Result{Outcome: audit.Failed}}))
 	a := f.get("/token")

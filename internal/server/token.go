@@ -76,6 +76,9 @@ func refusal(r issuer.Request, err error) problem {
 		// The same words for a wrong password, an unknown user and what is no credential at all.
 		return problem{status: http.StatusUnauthorized, code: "UNAUTHORIZED", oauth: "invalid_grant", err: err,
 			message: "the user name or password is not correct"}
+	case errors.Is(err, issuer.ErrUndecided):
+		return problem{status: http.StatusServiceUnavailable, code: "UNAVAILABLE", oauth: "temporarily_unavailable", err: err,
+			message: "what you may do cannot be decided at the moment; try again"}
 	case errors.Is(err, issuer.ErrUnavailable):
 		return problem{status: http.StatusServiceUnavailable, code: "UNAVAILABLE", oauth: "temporarily_unavailable", err: err,
 			message: "the user directory cannot be asked at the moment; try again"}
