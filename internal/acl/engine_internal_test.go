@@ -45,7 +45,12 @@ func (w world) policy() string {
 		fmt.Fprintf(&text, "  - name: r%d\n    effect: %s\n    subjects: [%q, %q]\n", i, w.pick("allow", "allow", "deny"),
 			w.pick("anyone", "anonymous", "authenticated", "user:alice", "user:a*", "robot:ci", "group:g1"), w.pick("user:bob", "group:g2", "group:*", "robot:*", "user:nobody"))
 		pattern := func() string {
-			return w.name("a", "b", "c", "a*", "*", "**", "{user}", "{group}", "x-{group}")
+			for {
+				text := w.name("a", "b", "c", "a*", "*", "**", "{user}", "{group}", "x-{group}", "{group:g*}", "{group:x*}-{user}")
+				if _, err := parsePattern(text); err == nil { // two placeholders repeated are refused
+					return text
+				}
+			}
 		}
 		fmt.Fprintf(&text, "    repositories: [%q, %q]\n    resources: [%q]\n", pattern(), pattern(), w.pick("registry:catalog", "registry:**", "registry:a", "other:a", "other:**/b"))
 		fmt.Fprintf(&text, "    actions: [%q]\n", w.pick("pull", "push", "*"))
