@@ -1,6 +1,7 @@
 package acl
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -13,7 +14,7 @@ import (
 //
 // Rules lie at the place where the literal beginning of their pattern ends (team/** at team), in a tree of segments.
 // Patterns that begin with a wildcard and end with a literal segment (**/base) lie under that; the rest at the root.
-// In each place rules for named users, robots or groups lie under these names.
+// In each place rules for named users, robots or groups lie in the order of these names.
 type index map[string]*typeIndex // by resource type
 
 type typeIndex struct {
@@ -27,8 +28,18 @@ type node struct {
 }
 
 type bucket struct {
-	users, robots, groups map[string][]int32 // rule numbers by exact name
-	others                []int32            // for subjects that are no exact names
+	named  []entry // sorted: most buckets hold one name, for which a map would take up ten times as much
+	others []int32 // for subjects that are no exact names
+}
+
+// entry is a rule for the user, the robot or the group of an exact name.
+type entry struct {
+	kind, name string
+	rule       int32
+}
+
+func (e entry) compare(kind, name string) int {
+	return cmp.Or(strings.Compare(e.name, name), strings.Compare(e.kind, kind))
 }
 
 // mostNames bounds what a rule with many subjects and many resources takes up in the index.
@@ -46,7 +57,24 @@ func newIndex(rules []rule) index {
 			t.place(res.name).add(int32(i), rules[i].subjects)
 		}
 	}
+	for _, t := range x {
+		t.root.sort()
+		for _, b := range t.tails {
+			b.sort()
+		}
+	}
 	return x
+}
+
+func (n *node) sort() {
+	n.rules.sort()
+	for _, child := range n.children {
+		child.sort()
+	}
+}
+
+func (b *bucket) sort() {
+	slices.SortFunc(b.named, func(x, y entry) int { return x.compare(y.kind, y.name) })
 }
 
 // place is where a pattern lies.
@@ -85,21 +113,8 @@ func (b *bucket) add(rule int32, subjects []matcher) {
 		b.others = append(b.others, rule)
 		return
 	}
-	put := func(m *map[string][]int32, name string) {
-		if *m == nil {
-			*m = map[string][]int32{}
-		}
-		(*m)[name] = append((*m)[name], rule)
-	}
 	for _, m := range subjects {
-		switch m.kind {
-		case "user":
-			put(&b.users, m.glob.parts[0])
-		case "robot":
-			put(&b.robots, m.glob.parts[0])
-		case "group":
-			put(&b.groups, m.glob.parts[0])
-		}
+		b.named = append(b.named, entry{m.kind, m.glob.parts[0], rule})
 	}
 }
 
@@ -158,20 +173,31 @@ func (b *bucket) collect(found []int32, who *subject) []int32 {
 	case users.KindAnonymous:
 		return found
 	case users.KindUser:
-		found = append(found, b.users[who.Name]...)
+		found = b.collectNamed(found, "user", who.Name)
 	case users.KindRobot:
-		found = append(found, b.robots[who.Name]...)
+		found = b.collectNamed(found, "robot", who.Name)
 	}
-	if len(b.groups) < len(who.groups) {
-		for g, rules := range b.groups {
-			if who.member(g) {
-				found = append(found, rules...)
+	if len(b.named) < len(who.groups) {
+		for _, e := range b.named {
+			if e.kind == "group" && who.member(e.name) {
+				found = append(found, e.rule)
 			}
 		}
 		return found
 	}
 	for _, g := range who.groups {
-		found = append(found, b.groups[g]...)
+		found = b.collectNamed(found, "group", g)
+	}
+	return found
+}
+
+func (b *bucket) collectNamed(found []int32, kind, name string) []int32 {
+	first, _ := slices.BinarySearchFunc(b.named, name, func(e entry, name string) int { return e.compare(kind, name) })
+	for _, e := range b.named[first:] {
+		if e.compare(kind, name) != 0 {
+			break
+		}
+		found = append(found, e.rule)
 	}
 	return found
 }
