@@ -2,6 +2,7 @@ package acl
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 	"strings"
 
@@ -108,8 +109,7 @@ func (t *typeIndex) place(p pattern) *bucket {
 func (seg segment) literal() bool { return len(seg.tokens) == 1 && seg.tokens[0].kind == literal }
 
 func (b *bucket) add(rule int32, subjects []matcher) {
-	exact := func(m matcher) bool { return len(m.glob.parts) == 1 }
-	if len(subjects) > mostNames || !allOf(subjects, exact) {
+	if len(subjects) > mostNames || !allOf(subjects, matcher.exact) {
 		b.others = append(b.others, rule)
 		return
 	}
@@ -117,6 +117,9 @@ func (b *bucket) add(rule int32, subjects []matcher) {
 		b.named = append(b.named, entry{m.kind, m.glob.parts[0], rule})
 	}
 }
+
+// exact tells whether m is one user, robot or group.
+func (m matcher) exact() bool { return len(m.glob.parts) == 1 }
 
 func allOf(subjects []matcher, holds func(matcher) bool) bool {
 	return !slices.ContainsFunc(subjects, func(m matcher) bool { return !holds(m) })
@@ -200,4 +203,83 @@ func (b *bucket) collectNamed(found []int32, kind, name string) []int32 {
 		found = append(found, e.rule)
 	}
 	return found
+}
+
+// along returns the places on the way to where a pattern lies, and what lies at the end of its literal beginning.
+func (t *typeIndex) along(p pattern) (places []*bucket, end *node) {
+	n := &t.root
+	places = append(places, &n.rules)
+	for _, seg := range p.segments {
+		if !seg.literal() {
+			break
+		}
+		if n = n.children[seg.tokens[0].text]; n == nil {
+			return places, nil
+		}
+		places = append(places, &n.rules)
+	}
+	return places, n
+}
+
+// containing appends, as find does, the rules that can contain a resource and a subject of another one. Where a pattern is
+// literal, those that it contains are the same: it lies on the way to them, or under their last segment.
+func (x index) containing(found []int32, res resource, m matcher) []int32 {
+	t := x[res.typ]
+	places, _ := t.along(res.name)
+	if last := res.name.segments[len(res.name.segments)-1]; last.literal() && t.tails[last.tokens[0].text] != nil {
+		places = append(places, t.tails[last.tokens[0].text])
+	}
+	for _, b := range places {
+		found = append(found, b.others...)
+		if m.exact() { // nobody else's exact name contains it
+			found = b.collectNamed(found, m.kind, m.glob.parts[0])
+		}
+	}
+	slices.Sort(found)
+	return slices.Compact(found)
+}
+
+// meeting are the rules with a pattern that can meet a resource's, some more than once: those on the way to it, those
+// below the end of its literal beginning, and those that begin with a wildcard.
+func (x index) meeting(res resource) iter.Seq[int32] {
+	return func(yield func(int32) bool) {
+		t := x[res.typ]
+		places, end := t.along(res.name)
+		for _, b := range places {
+			if !b.all(yield) {
+				return
+			}
+		}
+		if end != nil && !end.allBelow(yield) {
+			return
+		}
+		for _, b := range t.tails {
+			if !b.all(yield) {
+				return
+			}
+		}
+	}
+}
+
+func (n *node) allBelow(yield func(int32) bool) bool {
+	for _, child := range n.children {
+		if !child.rules.all(yield) || !child.allBelow(yield) {
+			return false
+		}
+	}
+	return true
+}
+
+func (b *bucket) all(yield func(int32) bool) bool {
+	for _, rule := range b.others {
+		if !yield(rule) {
+			return false
+		}
+	}
+	for _, e := range b.named {
+		if !yield(e.rule) {
+			return false
+		}
+	}
+	return true
 }
