@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -228,4 +229,41 @@ func FuzzParsePolicy(f *testing.F) {
 			t.Fatalf("granted %q, then %q", granted, again)
 		}
 	})
+}
+
+// teams is a policy with a rule for each team.
+func teams(n int) string {
+	text := strings.Builder{}
+	text.WriteString("rules:\n")
+	for i := range n {
+		fmt.Fprintf(&text, "  - {name: r%d, subjects: [\"group:team-%d\"], repositories: [\"team-%d/**\"], actions: [pull, push]}\n", i, i, i)
+	}
+	return text.String()
+}
+
+// BenchmarkLoad shows what it takes to read a policy beside the one that serves, and what is kept of it.
+func BenchmarkLoad(b *testing.B) {
+	inUse := func() float64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return float64(m.HeapAlloc)
+	}
+	for _, n := range []int{1000, 100_000} {
+		b.Run(fmt.Sprintf("rules=%d", n), func(b *testing.B) {
+			data := []byte(teams(n))
+			before := inUse()
+			b.ReportAllocs()
+			var p *acl.Policy
+			for b.Loop() {
+				var err error
+				if p, err = acl.Parse("policy.yaml", data); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(inUse()-before, "B-kept")
+			runtime.KeepAlive(data)
+			runtime.KeepAlive(p)
+		})
+	}
 }

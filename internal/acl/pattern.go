@@ -47,7 +47,7 @@ func parsePattern(s string) (pattern, error) {
 		return pattern{}, errors.New(`empty; would be right: "team/**", or "**" for every name`)
 	}
 	first, last := strings.IndexAny(s, "*{"), strings.LastIndexAny(s, "*}")
-	p := pattern{prefix: s, suffix: s[last+1:]}
+	p := pattern{prefix: s, suffix: s[last+1:], segments: make([]segment, 0, 1+strings.Count(s, "/"))}
 	if first >= 0 {
 		p.prefix = s[:first]
 	}
