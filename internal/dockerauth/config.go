@@ -17,7 +17,7 @@ import (
 // users writes users.htpasswd.
 func (c *converter) users() []byte {
 	var out strings.Builder
-	fmt.Fprintf(&out, "# The users of %s.\n", c.file)
+	fmt.Fprintf(&out, "# The users of %s.\n", c.base)
 	for _, u := range c.theirs.users {
 		key := fmt.Sprintf("users.%q", u.name)
 		switch {
@@ -38,10 +38,13 @@ func (c *converter) users() []byte {
 	return []byte(out.String())
 }
 
-// elsewhere is what becomes of the keys of docker_auth that we have no equal of.
+// elsewhere is what becomes of the blocks of docker_auth that we have no equal of.
 var elsewhere = map[string]string{
-	"ext_authz":    "an external decision is acl.webhook here, see docs/webhook.md",
-	"plugin_authz": "an external decision is acl.webhook here, see docs/webhook.md",
+	"ext_authz":    "not carried over; an external decision is acl.webhook here, see docs/webhook.md",
+	"plugin_authz": "not carried over; an external decision is acl.webhook here, see docs/webhook.md",
+	"acl_mongo":    "entries in a database are not read; write them under acl, below those that are there",
+	"acl_xorm":     "entries in a database are not read; write them under acl, below those that are there",
+	"casbin_authz": "its policy is not read; write it as entries under acl",
 }
 
 // config writes authserver.yaml.
@@ -50,7 +53,10 @@ func (c *converter) config() []byte {
 	for _, o := range c.theirs.others {
 		text, ok := elsewhere[o.key]
 		if !ok {
-			text = "cannot be carried over"
+			text = "not carried over"
+			if strings.HasSuffix(o.key, "_auth") || o.key == "plugin_authn" {
+				text = "there is no such backend here yet; its users cannot log in"
+			}
 		}
 		c.note(Lost, o.line, o.key, "%s", text)
 	}
@@ -62,7 +68,7 @@ func (c *converter) config() []byte {
 	c.leftOut("token", token, "issuer", "expiration", "certificate", "key", "disable_legacy_key_id")
 
 	var out strings.Builder
-	fmt.Fprintf(&out, "# Made from %s. Every key is explained in docs/configuration.md.\nserver:\n", c.file)
+	fmt.Fprintf(&out, "# Made from %s. Every key is explained in docs/configuration.md.\nserver:\n", c.base)
 	listen := server["addr"].text
 	if server["net"].text == "unix" {
 		listen = "unix:" + listen

@@ -12,6 +12,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 )
 
@@ -61,7 +62,7 @@ func Convert(file string, data []byte, o Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &converter{options: o, file: file, theirs: theirs}
+	c := &converter{options: o, file: file, base: filepath.Base(file), theirs: theirs}
 	for _, u := range theirs.users {
 		c.anonymous = c.anonymous || u.name == ""
 	}
@@ -80,6 +81,7 @@ func Convert(file string, data []byte, o Options) (*Result, error) {
 type converter struct {
 	options   Options
 	file      string
+	base      string // its name without folders, which is none of the reader's business
 	theirs    *configuration
 	anonymous bool     // users may be anonymous
 	services  []string // that are served

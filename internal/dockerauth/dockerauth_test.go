@@ -1,19 +1,15 @@
 package dockerauth
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"authserver/internal/acl"
-	"authserver/internal/config"
 	"authserver/internal/scope"
 	"authserver/internal/users"
 )
@@ -224,10 +220,3 @@ func TestTheImportDecidesAsDockerAuth(t *testing.T) {
 		t.Error("too little of it shows anything")
 	}
 }
-
-var (
-	_ = errors.New
-	_ = os.Stat
-	_ = filepath.Join
-	_ = config.Load
-)

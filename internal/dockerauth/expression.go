@@ -67,11 +67,13 @@ func split(text string) []item {
 // globItems reads a glob as path.Match does. It is not ok where path.Match finds it malformed, and so never matches.
 func globItems(text string) (items []item, ok bool) {
 	add := func(kind itemKind, s string) {
-		n := len(items)
+		n := len(items) - 1
 		switch {
-		case kind == literal && n > 0 && items[n-1].kind == literal:
-			items[n-1].text += s
-		case kind == star && n > 0 && items[n-1].kind == star: // the same as one
+		case kind == literal && n >= 0 && items[n].kind == literal:
+			items[n].text += s
+		case kind == star && n >= 0 && (items[n].kind == star || items[n].kind == plus): // the same as one
+		case kind == star && n >= 0 && items[n] == item{class, anyOne}, kind == class && s == anyOne && n >= 0 && items[n].kind == star:
+			items[n] = item{kind: plus}
 		default:
 			items = append(items, item{kind, s})
 		}
@@ -87,7 +89,7 @@ func globItems(text string) (items []item, ok bool) {
 			case '*':
 				add(star, "")
 			case '?':
-				add(class, "[^/]")
+				add(class, anyOne)
 			case '[':
 				text, length, ok := globClass(s)
 				if !ok {
@@ -110,6 +112,9 @@ func globItems(text string) (items []item, ok bool) {
 	}
 	return items, true
 }
+
+// anyOne is the ? of a glob.
+const anyOne = "[^/]"
 
 // globClass reads a [class] at the beginning of s into the same class of a regular expression.
 func globClass(s string) (expression string, length int, ok bool) {

@@ -28,12 +28,12 @@ func (c *converter) policy() (text []byte, rules int) {
 # the rest. Try it: authserver acl explain --as NAME --scope repository:some/name:pull,push
 combining: first-applicable
 
-`, c.file)
+`, c.base)
 	c.groups(&out)
 	out.WriteString("rules:\n")
 	for i, e := range c.theirs.acl {
 		made := c.rules(i, e)
-		fmt.Fprintf(&out, "  # %s:%d%s\n", c.file, e.line, comment(e.comment))
+		fmt.Fprintf(&out, "  # %s:%d%s\n", c.base, e.line, comment(e.comment))
 		if len(made) == 0 {
 			out.WriteString("  # left out, see the notes of the import\n")
 		}

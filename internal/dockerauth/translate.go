@@ -424,6 +424,9 @@ func (t *translator) matches(value string, p *pattern, items []item, choice map[
 		case i.kind == star:
 			plain = false
 			expression.text("[^/]*")
+		case i.kind == plus:
+			plain = false
+			expression.text("[^/]+")
 		case i.kind == class:
 			plain = false
 			expression.text(i.text)
