@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -36,6 +37,9 @@ const (
 
 // maxAnswer bounds an answer, in bytes: more than the largest question that can be granted as a whole.
 const maxAnswer = 1 << 20
+
+// maxHeader bounds the header of an answer, in bytes.
+const maxHeader = 64 << 10
 
 // breakAfter failures in a row, nobody is asked for a while: an outage is answered at once, and not made worse.
 const breakAfter = 5
@@ -98,18 +102,28 @@ func New(c Config) (*Client, error) {
 	}
 	client.http = &http.Client{
 		// No proxy from the environment: a decision is not for somebody in between.
+		// HTTP/1.1 only: there a question that gets no answer takes its connection with it. One connection of HTTP/2 serves all
+		// questions, and would fail all of them for as long as the kernel takes to find that the other side is gone.
 		Transport: &http.Transport{
-			TLSClientConfig: settings, ForceAttemptHTTP2: true,
+			TLSClientConfig: settings, MaxResponseHeaderBytes: maxHeader,
 			MaxIdleConnsPerHost: c.Parallel, IdleConnTimeout: 90 * time.Second,
+			// net/http goes on connecting when the question is given up.
+			DialContext: (&net.Dialer{Timeout: c.Timeout}).DialContext, TLSHandshakeTimeout: c.Timeout,
 		},
 		// A redirect would carry the question, and its answer, somewhere that nobody configured.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	client.breaker = gobreaker.NewCircuitBreaker[scope.Set](gobreaker.Settings{
-		Timeout:       c.Pause,
-		ReadyToTrip:   func(counts gobreaker.Counts) bool { return counts.ConsecutiveFailures >= breakAfter },
-		IsExcluded:    func(err error) bool { return errors.Is(err, errGone) },
-		OnStateChange: func(_ string, _, to gobreaker.State) { c.OnChange(to.String()) },
+		Timeout:     c.Pause,
+		ReadyToTrip: func(counts gobreaker.Counts) bool { return counts.ConsecutiveFailures >= breakAfter },
+		IsExcluded:  func(err error) bool { return errors.Is(err, errGone) },
+		OnStateChange: func(_ string, _, to gobreaker.State) {
+			if to == gobreaker.StateOpen {
+				// They may all be dead; the one request that tries again must not find that out one by one.
+				client.http.CloseIdleConnections()
+			}
+			c.OnChange(to.String())
+		},
 	})
 	return client, nil
 }

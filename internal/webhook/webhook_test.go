@@ -1,10 +1,14 @@
 package webhook_test
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -405,6 +409,199 @@ func TestAConnectionThatWasClosedMeanwhileIsNoFailure(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.CloseClientConnections()
+	}
+}
+
+// A far side that takes the connection and then says nothing costs no more than the questions that are asked.
+func TestAHandshakeThatNeverEndsIsGivenUp(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	var taken, ended atomic.Int32
+	go func() {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			taken.Add(1)
+			go func() {
+				_, _ = io.Copy(io.Discard, c)
+				_ = c.Close()
+				ended.Add(1)
+			}()
+		}
+	}()
+	w, _ := client(t, "https://"+listener.Addr().String(), func(c *webhook.Config) { c.Timeout = 50 * time.Millisecond })
+	for range 3 {
+		if _, err := w.Review(t.Context(), question()); err == nil {
+			t.Fatal("granted")
+		}
+	}
+	eventually(t, "all connections are closed", func() bool { return taken.Load() == 3 && ended.Load() == 3 })
+}
+
+// A host that is gone without a word (power, a firewall, a moved address) leaves connections that look alive. The first
+// question after the pause gets through to who is there now, over HTTP/2 or not and however many connections were kept.
+func TestConnectionsThatHaveDiedSilentlyAreLeft(t *testing.T) {
+	for _, http2 := range []bool{false, true} {
+		t.Run(fmt.Sprintf("http2 %t", http2), func(t *testing.T) {
+			dir := t.TempDir()
+			ca := newCA(t, "ca")
+			caFile := filepath.Join(dir, "ca.crt")
+			writeTo(t, caFile, ca.pem())
+			together := make(chan struct{})
+			s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				<-together
+				_, _ = io.WriteString(w, `{"result": true}`)
+			}))
+			s.Config.ErrorLog, s.EnableHTTP2 = nobody, http2
+			s.TLS = ca.server(t, dir)
+			s.TLS.ClientAuth = tls.NoClientCert
+			s.StartTLS()
+			t.Cleanup(s.Close)
+			wire := newWire(t, s.Listener.Addr().String())
+
+			const kept = 20
+			const pause = 100 * time.Millisecond
+			w, seen := client(t, "https://"+strings.Replace(wire.address, "127.0.0.1", "localhost", 1), func(c *webhook.Config) {
+				c.CAFile, c.Parallel, c.Timeout, c.Pause = caFile, kept, time.Second, pause
+			})
+			var all sync.WaitGroup
+			for range kept {
+				all.Go(func() {
+					if _, err := w.Review(context.Background(), question()); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			eventually(t, "all are asking", func() bool { return wire.connections() == kept || http2 })
+			close(together)
+			all.Wait()
+
+			wire.silence()
+			for range 5 {
+				all.Go(func() {
+					if _, err := w.Review(context.Background(), question()); err == nil {
+						t.Error("an answer from nowhere")
+					}
+				})
+			}
+			all.Wait()
+			if _, states := seen.list(); !slices.Equal(states, []string{"open"}) {
+				t.Fatalf("states %v", states)
+			}
+			eventually(t, "somebody is asked again", func() bool { _, err := w.Review(t.Context(), question()); return err == nil })
+			if _, states := seen.list(); !slices.Equal(states, []string{"open", "half-open", "closed"}) {
+				t.Errorf("states %v: not the first one got through", states)
+			}
+		})
+	}
+}
+
+// wire is a way to a server that can be cut so that nobody notices.
+type wire struct {
+	address string
+	mu      sync.Mutex
+	count   int
+	cut     *atomic.Bool // for the connections of now
+}
+
+func newWire(t *testing.T, to string) *wire {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	w := &wire{address: listener.Addr().String(), cut: &atomic.Bool{}}
+	go func() {
+		for {
+			near, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			far, err := net.Dial("tcp", to)
+			if err != nil {
+				_ = near.Close()
+				continue
+			}
+			w.mu.Lock()
+			w.count++
+			cut := w.cut
+			w.mu.Unlock()
+			carry := func(to, from net.Conn) {
+				buffer := make([]byte, 4096)
+				for {
+					n, err := from.Read(buffer)
+					if err != nil {
+						_ = to.Close()
+						return
+					}
+					if !cut.Load() {
+						_, _ = to.Write(buffer[:n])
+					}
+				}
+			}
+			go carry(near, far)
+			go carry(far, near)
+		}
+	}()
+	return w
+}
+
+func (w *wire) connections() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.count
+}
+
+// silence swallows what is said on the connections of now; later ones work.
+func (w *wire) silence() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cut.Store(true)
+	w.cut = &atomic.Bool{}
+}
+
+func TestALargeAnswerIsNotRead(t *testing.T) {
+	var zeros bytes.Buffer
+	bomb := gzip.NewWriter(&zeros)
+	_, _ = io.WriteString(bomb, `{"result": true, "pad": "`)
+	_, _ = bomb.Write(bytes.Repeat([]byte{'x'}, 8<<20))
+	_, _ = io.WriteString(bomb, `"}`)
+	_ = bomb.Close()
+	for name, handler := range map[string]http.HandlerFunc{
+		"header": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("X", strings.Repeat("x", 1<<20))
+			_, _ = io.WriteString(w, `{"result": true}`)
+		},
+		"compressed": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Encoding", "gzip")
+			_, _ = w.Write(zeros.Bytes())
+		},
+		"without end": func(w http.ResponseWriter, r *http.Request) {
+			for r.Context().Err() == nil {
+				_, _ = w.Write(bytes.Repeat([]byte{' '}, 64<<10))
+			}
+		},
+	} {
+		s := serve(t, handler)
+		w, _ := client(t, s.URL, nil)
+		if _, err := w.Review(t.Context(), question()); err == nil || strings.Contains(err.Error(), "no answer in") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func eventually(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !done(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not in time: %s", what)
+		}
 	}
 }
 
