@@ -33,6 +33,7 @@ const (
 	Answered = "answered"
 	Failed   = "failed"  // no clear answer in time
 	Skipped  = "skipped" // not asked: it failed again and again a moment ago
+	Busy     = "busy"    // not asked: too many questions are under way
 )
 
 // maxAnswer bounds an answer, in bytes: more than the largest question that can be granted as a whole.
@@ -66,8 +67,11 @@ type Client struct {
 	breaker *gobreaker.CircuitBreaker[scope.Set]
 }
 
-// errGone says that the asker went away, which tells nothing about who is asked.
-var errGone = errors.New("the client went away")
+// Errors that tell nothing about who is asked.
+var (
+	errGone = errors.New("the client went away")
+	errBusy = errors.New("not asked, too many questions are under way")
+)
 
 // New reads the files that the configuration names.
 func New(c Config) (*Client, error) {
@@ -116,7 +120,7 @@ func New(c Config) (*Client, error) {
 	client.breaker = gobreaker.NewCircuitBreaker[scope.Set](gobreaker.Settings{
 		Timeout:     c.Pause,
 		ReadyToTrip: func(counts gobreaker.Counts) bool { return counts.ConsecutiveFailures >= breakAfter },
-		IsExcluded:  func(err error) bool { return errors.Is(err, errGone) },
+		IsExcluded:  func(err error) bool { return errors.Is(err, errGone) || errors.Is(err, errBusy) },
 		OnStateChange: func(_ string, _, to gobreaker.State) {
 			if to == gobreaker.StateOpen {
 				// They may all be dead; the one request that tries again must not find that out one by one.
@@ -151,6 +155,8 @@ func (c *Client) Review(ctx context.Context, q Question) (scope.Set, error) {
 	switch {
 	case errors.Is(err, gobreaker.ErrOpenState), errors.Is(err, gobreaker.ErrTooManyRequests):
 		outcome, err = Skipped, fmt.Errorf("not asked, it failed %d times in a row: %w", breakAfter, err)
+	case errors.Is(err, errBusy):
+		outcome = Busy
 	case err != nil:
 		outcome = Failed
 	}
@@ -168,6 +174,8 @@ func (c *Client) ask(asker context.Context, q Question, body []byte) (scope.Set,
 	switch {
 	case err == nil:
 		return read(answer, q.Granted)
+	case errors.Is(err, errBusy):
+		return nil, err
 	case errors.Is(asker.Err(), context.Canceled):
 		return nil, errGone
 	case ctx.Err() != nil:
@@ -178,9 +186,15 @@ func (c *Client) ask(asker context.Context, q Question, body []byte) (scope.Set,
 
 // post sends the question and returns the answer's body.
 func (c *Client) post(ctx context.Context, id string, body []byte) ([]byte, error) {
+	// Half of the time at most goes to waiting for a turn. Who gets one with little time left would take it from the next, to no
+	// avail, and under steady overload nobody would get an answer.
+	turn := time.NewTimer(c.config.Timeout / 2)
+	defer turn.Stop()
 	select {
 	case c.slots <- struct{}{}:
 		defer func() { <-c.slots }()
+	case <-turn.C:
+		return nil, errBusy
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
