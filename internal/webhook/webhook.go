@@ -281,26 +281,25 @@ func newInput(q Question) input {
 
 // read reads an answer: true is all of granted, false nothing, {"access": […]} what it lists.
 func read(text []byte, granted scope.Set) (scope.Set, error) {
-	var answer struct {
-		Result json.RawMessage `json:"result"`
-	}
+	// Maps, because the fields of a struct are also found by names in other letters: "Result" is another field.
+	var answer map[string]json.RawMessage
 	if err := json.Unmarshal(text, &answer); err != nil {
 		return nil, fmt.Errorf("the answer is no JSON object: %w", err)
 	}
+	result := answer["result"]
 	var yes *bool
-	var list struct {
-		Access *[]scope.Access `json:"access"`
-	}
+	var object map[string]json.RawMessage
+	var list *[]scope.Access
 	switch {
-	case len(answer.Result) == 0:
+	case len(result) == 0:
 		return nil, errors.New("the answer has no result (OPA answers so when the rule that is asked for is not defined)")
-	case json.Unmarshal(answer.Result, &yes) == nil && yes != nil:
+	case json.Unmarshal(result, &yes) == nil && yes != nil:
 		if *yes {
 			return granted, nil
 		}
 		return scope.Set{}, nil
-	case json.Unmarshal(answer.Result, &list) == nil && list.Access != nil:
-		return scope.Canonical(*list.Access...), nil
+	case json.Unmarshal(result, &object) == nil && json.Unmarshal(object["access"], &list) == nil && list != nil:
+		return scope.Canonical(*list...), nil
 	}
 	return nil, errors.New(`the answer's result is neither true, false nor {"access": [{"type": …, "name": …, "actions": […]}]}`)
 }

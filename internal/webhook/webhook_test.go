@@ -149,6 +149,7 @@ func TestAnswers(t *testing.T) {
 	for answer, want := range map[string]string{
 		`{"result": true}`:                             granted.String(),
 		`{"result": true, "decision_id": "x"}`:         granted.String(),
+		`{"result": false, "Result": true}`:            "",
 		`{"result": false}`:                            "",
 		`{"result": {"access": []}}`:                   "",
 		`{"result": {"access": [], "reason": "late"}}`: "",
@@ -177,6 +178,8 @@ func TestAnswers(t *testing.T) {
 		`{"result": {"access": ["x"]}}`: cannot,
 		`{"result": true} {}`:           cannot,
 		`{"result": true`:               cannot,
+		`{"RESULT": true}`:              cannot,
+		`{"result": {"Access": []}}`:    cannot,
 		`{"result": {"access": [{"type": "repository", "name": "team/app", "actions": "pull"}]}}`: cannot,
 		`{"result": true, "pad": "` + strings.Repeat("x", 1<<20) + `"}`:                           cannot,
 	} {
