@@ -110,6 +110,7 @@ func New(c Config) (*Client, error) {
 		// questions, and would fail all of them for as long as the kernel takes to find that the other side is gone.
 		Transport: &http.Transport{
 			TLSClientConfig: settings, MaxResponseHeaderBytes: maxHeader,
+			DisableCompression:  true, // endless nothing can be compressed, too
 			MaxIdleConnsPerHost: c.Parallel, IdleConnTimeout: 90 * time.Second,
 			// net/http goes on connecting when the question is given up.
 			DialContext: (&net.Dialer{Timeout: c.Timeout}).DialContext, TLSHandshakeTimeout: c.Timeout,
@@ -181,7 +182,7 @@ func (c *Client) ask(asker context.Context, q Question, body []byte) (scope.Set,
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("no answer in %s", c.config.Timeout)
 	}
-	return nil, err
+	return nil, fmt.Errorf("%.200s", err) // net/http quotes what it cannot read
 }
 
 // post sends the question and returns the answer's body.
@@ -215,12 +216,14 @@ func (c *Client) post(ctx context.Context, id string, body []byte) ([]byte, erro
 		return nil, withoutURL(err)
 	}
 	defer func() { _ = response.Body.Close() }()
+	// Before anything is read: what follows a 101 has no end, and no time.
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("answered %d %s", response.StatusCode, http.StatusText(response.StatusCode))
+	}
 	answer, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
 	switch {
 	case err != nil:
 		return nil, err
-	case response.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("answered %s", response.Status)
 	case len(answer) > maxAnswer:
 		return nil, fmt.Errorf("answered with more than %d bytes", maxAnswer)
 	}

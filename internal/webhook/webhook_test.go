@@ -113,7 +113,7 @@ func TestTheQuestionIsTheDocumentedOne(t *testing.T) {
 				if r.Method != http.MethodPost || r.URL.Path != "/v1/data/x" || r.Header.Get("Content-Type") != "application/json" || r.Header.Get("X-Request-Id") != "r1" {
 					t.Errorf("%s %s %v", r.Method, r.URL, r.Header)
 				}
-				for _, header := range []string{"Authorization", "Idempotency-Key"} {
+				for _, header := range []string{"Authorization", "Idempotency-Key", "Accept-Encoding"} {
 					if _, sent := r.Header[header]; sent {
 						t.Errorf("%s was sent", header)
 					}
@@ -248,6 +248,33 @@ func TestNoAnswerInTimeCannotSay(t *testing.T) {
 	w, _ := client(t, gone.URL+"/secret-path", nil)
 	if _, err := w.Review(t.Context(), question()); err == nil || strings.Contains(err.Error(), "secret-path") {
 		t.Errorf("nobody there: %v", err)
+	}
+}
+
+// Answers that net/http hands over as they come, or quotes.
+func TestAnswersThatAreNoneEndInTimeAndInAFewWords(t *testing.T) {
+	release := make(chan struct{})
+	defer close(release)
+	for _, answer := range []string{
+		"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+		"HTTP/1.1 599 " + strings.Repeat("A", 30_000) + "\r\nContent-Length: 0\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: 1" + strings.Repeat("A", 30_000) + "\r\n\r\n",
+		strings.Repeat("A", 30_000) + "\r\n\r\n",
+	} {
+		s := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+			c, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer func() { _ = c.Close() }()
+			_, _ = io.WriteString(c, answer)
+			<-release
+		})
+		w, _ := client(t, s.URL, nil)
+		if left, err := w.Review(t.Context(), question()); err == nil || len(err.Error()) > 250 {
+			t.Errorf("%.40q: %s, %v", answer, left, err)
+		}
 	}
 }
 
