@@ -86,13 +86,7 @@ func (h *hand) init(s start) error {
 	path := func(name string) string { return filepath.Join(s.Dir, name) }
 	usersFile := path("users.htpasswd")
 	if !s.force {
-		var there []string
-		for _, file := range []string{path("authserver.yaml"), path("policy.yaml"), usersFile} {
-			if _, err := os.Lstat(file); err == nil {
-				there = append(there, file)
-			}
-		}
-		if len(there) > 0 {
+		if there := existing(s.Dir, []string{"authserver.yaml", "policy.yaml", "users.htpasswd"}); len(there) > 0 {
 			return fmt.Errorf("there already: %s; nothing was written, --force overwrites", strings.Join(there, ", "))
 		}
 	}
@@ -111,7 +105,7 @@ func (h *hand) init(s start) error {
 	if err := (users.HTPasswdFile{Path: usersFile, Cost: c.Passwords.BcryptCost}).Reset(s.Admin, password); err != nil {
 		return err
 	}
-	root, err := filepath.Abs(filepath.Join(c.Issuer.DataDir, "root.crt"))
+	root, err := rootCertificate(c)
 	if err != nil {
 		return err
 	}
@@ -119,8 +113,7 @@ func (h *hand) init(s start) error {
 		Config: path("authserver.yaml"), Admin: s.Admin, Password: password, RootCertificate: root,
 		Issuer: c.Issuer.Name, Service: s.Service, Realm: c.Realm(),
 	}
-	out.RegistryStanza = fmt.Sprintf("auth:\n  token:\n    realm: %s\n    service: %s\n    issuer: %s\n    rootcertbundle: %s\n",
-		yamlText(out.Realm), yamlText(out.Service), yamlText(out.Issuer), yamlText(root))
+	out.RegistryStanza = registryStanza(c, c.Services[0], root)
 	if h.output == "json" {
 		return h.printJSON(out)
 	}
@@ -137,14 +130,9 @@ Next: authserver serve --config %s
 	return err
 }
 
-// write renders configuration and policy. They are read in a folder aside first, as serve will read them, so that bad
-// flags leave nothing behind and overwrite nothing.
+// write renders configuration and policy. They are tried first, so that bad flags leave nothing behind and overwrite
+// nothing.
 func (s start) write(path func(name string) string, sets []string) error {
-	aside, err := os.MkdirTemp("", "authserver-init-")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.RemoveAll(aside) }()
 	texts := template.Must(template.ParseFS(initFiles, "init/*"))
 	rendered := map[string][]byte{}
 	for _, name := range []string{"authserver.yaml", "policy.yaml"} {
@@ -153,16 +141,9 @@ func (s start) write(path func(name string) string, sets []string) error {
 			return err
 		}
 		rendered[name] = text.Bytes()
-		if err := os.WriteFile(filepath.Join(aside, name), text.Bytes(), 0o600); err != nil {
-			return err
-		}
 	}
-	c, err := config.Load(filepath.Join(aside, "authserver.yaml"), nil, sets)
-	if err == nil {
-		_, err = loadPolicy(c)
-	}
-	if err != nil {
-		return misuse{errors.New(strings.ReplaceAll(err.Error(), aside+string(filepath.Separator), ""))}
+	if err := tryConfiguration(rendered, sets); err != nil {
+		return misuse{err}
 	}
 	for name, text := range rendered {
 		if err := durable.WriteFile(path(name), text, 0o644); err != nil {

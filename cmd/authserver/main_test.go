@@ -159,7 +159,7 @@ func snapshot(t *testing.T, dir string) string {
 func TestInitWithBadFlagsLeavesNothing(t *testing.T) {
 	dir := t.TempDir()
 	for _, flags := range [][]string{
-		{"--public-url", "localhost"}, {"--service", "a b"}, {"--listen", "nowhere"}, {"--admin", "a:b"}, {"--admin", "a*"}, {"--issuer", ""}, {"--public-url", "https://u:secret@host"},
+		{"--public-url", "localhost"}, {"--service", "a&b"}, {"--listen", "nowhere"}, {"--admin", "a:b"}, {"--admin", "a*"}, {"--issuer", ""}, {"--public-url", "https://u:secret@host"},
 		{"--config", "x.yaml"}, {"--set", "issuer.data_dir=/x"},
 	} {
 		_, stderr, status := call(t, "", append([]string{"init", dir}, flags...)...)

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -223,6 +224,11 @@ func (s *service) advise() {
 	c := s.current.Load().config
 	if c.ACL.Webhook.InClear() {
 		s.lasting.log.Warn("acl.webhook.url is not https: whoever is on the way reads and changes the decisions, unless a service mesh encrypts them", "url", c.ACL.Webhook.URL)
+	}
+	for _, service := range c.Services {
+		if strings.Contains(service.Name, " ") {
+			s.lasting.log.Warn("a name in services holds a blank, which some clients (Jib, Terraform) send on as it is and fail; use hyphens, here and in the registry's auth.token.service", "service", service.Name)
+		}
 	}
 	u, err := url.Parse(c.Server.PublicURL)
 	if err != nil {

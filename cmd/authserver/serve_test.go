@@ -112,6 +112,11 @@ func (p *process) get(url string, credentials ...string) (int, string) {
 	if len(credentials) == 2 {
 		r.SetBasicAuth(credentials[0], credentials[1])
 	}
+	return p.do(r)
+}
+
+// do sends a request; status 0 is no answer.
+func (p *process) do(r *http.Request) (int, string) {
 	response, err := http.DefaultClient.Do(r)
 	if err != nil {
 		return 0, ""

@@ -126,7 +126,7 @@ func TestSubjects(t *testing.T) {
 }
 
 func TestRepositoryPatterns(t *testing.T) {
-	alice := user("alice", "dev", "ops")
+	alice := user("alice", "dev", "ops", "team=web", "team=api", "tier=prod", "ldap:cn/x-core")
 	alice.Claims = map[string]any{"team": "blue", "list": []any{"x"}, "empty": ""}
 	tests := []struct {
 		pattern, name string
@@ -194,6 +194,22 @@ func TestRepositoryPatterns(t *testing.T) {
 		{"{group}/{user}/*", "dev/bob/x", false},
 		{"{group}/{group}-x", "dev/dev-x", true},
 		{"{group}/{group}-x", "dev/ops-x", false}, // one group at a time
+		{"{group:team=*}/**", "web/x", true},
+		{"{group:team=*}/**", "api/x", true},
+		{"{group:team=*}/**", "prod/x", false},
+		{"{group:team=*}/**", "team/x", false},
+		{"{group:team=*}/**", "dev/x", false},
+		{"{group:team=web*}/**", "web/x", false}, // nothing is left of team=web
+		{"{group:d*}/**", "ev/x", true},
+		{"{group:team=*}-{group:tier=*}/**", "web-prod/x", true},
+		{"{group:team=*}-{group:tier=*}/**", "prod-web/x", false},
+		{"{group:team=*}/{group:team=*}/**", "web/web/x", true},
+		{"{group:team=*}/{group:team=*}/**", "web/api/x", false}, // one group at a time
+		{"{group:team=*}/{group}/{group:team=*}", "web/dev/web", true},
+		{"{group:team=*}/{group}/{group:team=*}", "web/dev/api", false},
+		{"x-{group:team=*}-y", "x-api-y", true},
+		{"{group:ldap:cn/x-*}/**", "core/x", true},
+		{"{group:none*}/**", "web/x", false},
 		{"{claims.team}/**", "blue/x", true},
 		{"{claims.team}/**", "red/x", false},
 		{"{claims.none}/**", "x/y", false},
@@ -216,9 +232,9 @@ func TestRepositoryPatterns(t *testing.T) {
 
 // As docker_auth had it: a user or group whose name is a pattern must not become one.
 func TestNamesAreNeverPatterns(t *testing.T) {
-	p := policy(t, rule(`repositories: ["{user}/**", "{group}/**", "x/{user}", "{claims.team}/**"]`))
+	p := policy(t, rule(`repositories: ["{user}/**", "{group}/**", "{group:team=*}/**", "x/{user}", "{claims.team}/**"]`))
 	for _, name := range []string{"*", "**", "a/b", "a", "{group}", "?", "[a-z]", "", "victim/..", ".*"} {
-		who := users.Principal{Name: name, Kind: users.KindUser, Groups: []string{name}, Claims: map[string]any{"team": name}}
+		who := users.Principal{Name: name, Kind: users.KindUser, Groups: []string{name, "team=" + name}, Claims: map[string]any{"team": name}}
 		for _, repository := range []string{"victim/x", "a/b/x", "x/y", "x/*", "a/b", "victim/x/y"} {
 			if strings.HasPrefix(repository, name+"/") && !strings.Contains(name, "/") && name != "" {
 				continue // its own

@@ -19,7 +19,7 @@ import (
 // client chooses how many resources and actions it asks for, and rules may be many.
 const (
 	maxConditionText = 4 << 10
-	maxConditionCost = 200_000
+	maxConditionCost = 500_000
 	maxQuestionCost  = 1_000_000
 	mostGroups       = 1000 // assumed for the estimate
 )
@@ -34,7 +34,7 @@ type condition struct {
 
 // environment declares what a condition can name.
 var environment = sync.OnceValues(func() (*cel.Env, error) {
-	return cel.NewEnv(
+	return cel.NewEnv(append([]cel.EnvOption{
 		ext.Network(), ext.Strings(),
 		cel.Variable("user.name", cel.StringType),
 		cel.Variable("user.groups", cel.ListType(cel.StringType)),
@@ -47,7 +47,7 @@ var environment = sync.OnceValues(func() (*cel.Env, error) {
 		cel.Variable("action", cel.StringType),
 		cel.Variable("now", cel.TimestampType),
 		cel.ParserRecursionLimit(50), cel.ParserExpressionSizeLimit(maxConditionText),
-	)
+	}, functions...)...)
 })
 
 // newCondition compiles and type-checks an expression. Its error names line and column within the expression.
@@ -77,7 +77,7 @@ func newCondition(text string) (*condition, error) {
 	if estimate.Max > maxConditionCost {
 		return nil, fmt.Errorf("line 1, column 1: may cost up to %d, at most %d is allowed; look at less, or bound a loop within a loop", estimate.Max, maxConditionCost)
 	}
-	program, err := env.Program(tree, cel.EvalOptions(cel.OptOptimize, cel.OptTrackCost), cel.CostLimit(maxConditionCost))
+	program, err := env.Program(tree, cel.EvalOptions(cel.OptOptimize), cel.CostTracking(sizes{}), cel.CostLimit(maxConditionCost))
 	if err != nil {
 		return nil, err
 	}
@@ -115,11 +115,6 @@ func (sizes) EstimateSize(n cost.AstNode) *cost.SizeEstimate {
 		return nil
 	}
 	return &cost.SizeEstimate{Max: most}
-}
-
-// EstimateCallCost implements cost.Estimator.
-func (sizes) EstimateCallCost(string, string, *cost.AstNode, []cost.AstNode) *cost.CallEstimate {
-	return nil
 }
 
 // facts are the values of one evaluation. What is not known is not there, and a condition that needs it fails.

@@ -47,6 +47,14 @@ func TestConditions(t *testing.T) {
 		{`claims.repository == "org/app"`, true},
 		{`claims.run.attempt == 2`, true},
 		{`"x" in claims.tags`, true},
+		{`literal("a.b*") == "a\\.b\\*"`, true},
+		{`resource.name.matches("^" + literal(user.name) + "/")`, false},
+		{`resource.name.matches("^" + literal(user.groups[0]) + "/app$")`, true},
+		{`"dexapp".matches("^" + literal("de.app") + "$")`, false},
+		{`capture(resource.name, "^([a-z]+)/([a-z]+)$", 2) == "app"`, true},
+		{`capture(resource.name, "[a-z](p)", 1) == "p"`, true},
+		{`capture(resource.name, "app|(x)", 1) == ""`, true},
+		{`resource.name.matches("nothing") && capture(resource.name, "(nothing)", 1) == "x"`, false},
 		{`has(claims.environment) && claims.environment == "prod"`, false},
 	}
 	for _, test := range tests {
@@ -137,11 +145,13 @@ func TestConditionsOfAnonymous(t *testing.T) {
 
 func TestBadConditions(t *testing.T) {
 	for condition, want := range map[string]string{
-		`user.name`:         "line 1, column 1: is of type string; a condition is true or false",
-		`1`:                 "line 1, column 1: is of type int; a condition is true or false",
-		`usr.name == "a"`:   "line 1, column 4: undeclared reference to 'usr.name' (did you mean 'user.name'?)",
-		`user.nam == "a"`:   "line 1, column 5: undeclared reference to 'user.nam' (did you mean 'user.name'?)",
-		`user.name == 1`:    "line 1, column 11: found no matching overload for '_==_' applied to '(string, int)'",
+		`user.name`:       "line 1, column 1: is of type string; a condition is true or false",
+		`1`:               "line 1, column 1: is of type int; a condition is true or false",
+		`usr.name == "a"`: "line 1, column 4: undeclared reference to 'usr.name' (did you mean 'user.name'?)",
+		`user.nam == "a"`: "line 1, column 5: undeclared reference to 'user.nam' (did you mean 'user.name'?)",
+		`user.name == 1`:  "line 1, column 11: found no matching overload for '_==_' applied to '(string, int)'",
+		`user.groups.exists(a, user.groups.exists(b, resource.name.matches(literal(a) + literal(b))))`:  "line 1, column 1: may cost up to ",
+		`user.groups.exists(a, capture(resource.name, "^(` + strings.Repeat("x", 100) + `)$", 1) == a)`: "line 1, column 1: may cost up to ",
 		`user.name ==`:      "line 1, column 13: Syntax error: ",
 		`nothing()`:         "line 1, column 8: undeclared reference to 'nothing'",
 		"true &&\n  x == 1": "line 2, column 3: undeclared reference to 'x'",

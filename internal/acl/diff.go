@@ -89,7 +89,7 @@ func (p pattern) examples(principals map[string]users.Principal, policies []*Pol
 				case user:
 					parts[i] += who.Name
 				case group:
-					parts[i] += member
+					parts[i] += strings.TrimPrefix(member, t.text)
 				default:
 					parts[i] += "x"
 				}
@@ -100,7 +100,7 @@ func (p pattern) examples(principals map[string]users.Principal, policies []*Pol
 	names := map[string]bool{}
 	for _, who := range principals {
 		groups := []string{""}
-		if p.groups > 0 {
+		if p.groups {
 			groups = nil
 			for _, policy := range policies {
 				groups = append(groups, policy.newSubject(who).groups...)

@@ -45,7 +45,12 @@ func (w world) policy() string {
 		fmt.Fprintf(&text, "  - name: r%d\n    effect: %s\n    subjects: [%q, %q]\n", i, w.pick("allow", "allow", "deny"),
 			w.pick("anyone", "anonymous", "authenticated", "user:alice", "user:a*", "robot:ci", "group:g1"), w.pick("user:bob", "group:g2", "group:*", "robot:*", "user:nobody"))
 		pattern := func() string {
-			return w.name("a", "b", "c", "a*", "*", "**", "{user}", "{group}", "x-{group}")
+			for {
+				text := w.name("a", "b", "c", "a*", "*", "**", "{user}", "{group}", "x-{group}", "{group:g*}", "{group:x*}-{user}")
+				if _, err := parsePattern(text); err == nil { // two placeholders repeated are refused
+					return text
+				}
+			}
 		}
 		fmt.Fprintf(&text, "    repositories: [%q, %q]\n    resources: [%q]\n", pattern(), pattern(), w.pick("registry:catalog", "registry:**", "registry:a", "other:a", "other:**/b"))
 		fmt.Fprintf(&text, "    actions: [%q]\n", w.pick("pull", "push", "*"))
@@ -117,6 +122,9 @@ func FuzzEngine(f *testing.F) {
 		if err != nil {
 			return
 		}
+		if got, want := p.Lint(), p.comparingAll().Lint(); !slices.Equal(got, want) {
+			t.Fatalf("lint finds %+v with the index, %+v without", got, want)
+		}
 		asked, _, err := scope.Parse([]string{typ + ":" + name + ":pull,push,delete", typ + ":" + name + ":*"})
 		if err != nil {
 			return
@@ -137,6 +145,60 @@ func FuzzEngine(f *testing.F) {
 			t.Fatalf("asked %q, granted %q", asked, granted)
 		}
 	})
+}
+
+// comparingAll is the policy with an index that leaves out nothing: lint compares all pairs of its rules.
+func (p *Policy) comparingAll() *Policy {
+	all := make([]int32, len(p.rules))
+	for i := range all {
+		all[i] = int32(i)
+	}
+	straight := *p
+	straight.index = index{}
+	for typ := range p.index {
+		straight.index[typ] = &typeIndex{root: node{rules: bucket{others: all}}}
+	}
+	return &straight
+}
+
+// narrow makes policies of rules for one resource and one subject, of which many contain each other.
+func (w world) narrow() string {
+	text := strings.Builder{}
+	fmt.Fprintf(&text, "combining: %s\nrules:\n", w.pick(DenyOverrides, FirstApplicable))
+	for i := range 1 + w.IntN(12) {
+		fmt.Fprintf(&text, "  - {name: r%d, effect: %s, subjects: [%q], repositories: [%q], actions: [%s]%s}\n", i, w.pick("allow", "allow", "deny"),
+			w.pick("anyone", "anonymous", "authenticated", "user:alice", "user:bob", "user:*", "user:a*", "robot:ci", "group:alice", "group:*"),
+			w.name("a", "b", "b", "a*", "*", "**", "{user}"), w.pick("pull", "push", "pull, push", `"*"`),
+			w.pick("", "", "", ", services: [one]", ", services: [one, two]", ", networks: [10.0.0.0/8]", ", networks: [10.1.0.0/16]"))
+	}
+	return text.String()
+}
+
+func TestLintFindsWhatComparingAllPairsFinds(t *testing.T) {
+	w := world{rand.New(rand.NewPCG(11, 12))}
+	found := map[string]int{}
+	for i := range 8000 {
+		text := w.narrow()
+		if i%4 == 0 {
+			text = w.policy()
+		}
+		p, err := Parse("policy.yaml", []byte(text))
+		if err != nil {
+			t.Fatalf("%v\n%s", err, text)
+		}
+		got, want := p.Lint(), p.comparingAll().Lint()
+		if !slices.Equal(got, want) {
+			t.Fatalf("the index finds %+v, all pairs %+v\n%s", got, want, text)
+		}
+		for _, f := range got {
+			found[f.Name]++
+		}
+	}
+	for _, name := range []string{"unreachable", "redundant", "deny-without-allow", "push-without-pull"} {
+		if found[name] < 300 {
+			t.Errorf("only %d times %s; the test says nothing", found[name], name)
+		}
+	}
 }
 
 // CheckUseless holds lint against the engine: see TestWhatLintCallsUselessIsUseless.

@@ -1,6 +1,8 @@
 package acl
 
 import (
+	"cmp"
+	"iter"
 	"slices"
 	"strings"
 
@@ -13,7 +15,7 @@ import (
 //
 // Rules lie at the place where the literal beginning of their pattern ends (team/** at team), in a tree of segments.
 // Patterns that begin with a wildcard and end with a literal segment (**/base) lie under that; the rest at the root.
-// In each place rules for named users, robots or groups lie under these names.
+// In each place rules for named users, robots or groups lie in the order of these names.
 type index map[string]*typeIndex // by resource type
 
 type typeIndex struct {
@@ -27,8 +29,18 @@ type node struct {
 }
 
 type bucket struct {
-	users, robots, groups map[string][]int32 // rule numbers by exact name
-	others                []int32            // for subjects that are no exact names
+	named  []entry // sorted: most buckets hold one name, for which a map would take up ten times as much
+	others []int32 // for subjects that are no exact names
+}
+
+// entry is a rule for the user, the robot or the group of an exact name.
+type entry struct {
+	kind, name string
+	rule       int32
+}
+
+func (e entry) compare(kind, name string) int {
+	return cmp.Or(strings.Compare(e.name, name), strings.Compare(e.kind, kind))
 }
 
 // mostNames bounds what a rule with many subjects and many resources takes up in the index.
@@ -46,7 +58,24 @@ func newIndex(rules []rule) index {
 			t.place(res.name).add(int32(i), rules[i].subjects)
 		}
 	}
+	for _, t := range x {
+		t.root.sort()
+		for _, b := range t.tails {
+			b.sort()
+		}
+	}
 	return x
+}
+
+func (n *node) sort() {
+	n.rules.sort()
+	for _, child := range n.children {
+		child.sort()
+	}
+}
+
+func (b *bucket) sort() {
+	slices.SortFunc(b.named, func(x, y entry) int { return x.compare(y.kind, y.name) })
 }
 
 // place is where a pattern lies.
@@ -80,28 +109,17 @@ func (t *typeIndex) place(p pattern) *bucket {
 func (seg segment) literal() bool { return len(seg.tokens) == 1 && seg.tokens[0].kind == literal }
 
 func (b *bucket) add(rule int32, subjects []matcher) {
-	exact := func(m matcher) bool { return len(m.glob.parts) == 1 }
-	if len(subjects) > mostNames || !allOf(subjects, exact) {
+	if len(subjects) > mostNames || !allOf(subjects, matcher.exact) {
 		b.others = append(b.others, rule)
 		return
 	}
-	put := func(m *map[string][]int32, name string) {
-		if *m == nil {
-			*m = map[string][]int32{}
-		}
-		(*m)[name] = append((*m)[name], rule)
-	}
 	for _, m := range subjects {
-		switch m.kind {
-		case "user":
-			put(&b.users, m.glob.parts[0])
-		case "robot":
-			put(&b.robots, m.glob.parts[0])
-		case "group":
-			put(&b.groups, m.glob.parts[0])
-		}
+		b.named = append(b.named, entry{m.kind, m.glob.parts[0], rule})
 	}
 }
+
+// exact tells whether m is one user, robot or group.
+func (m matcher) exact() bool { return len(m.glob.parts) == 1 }
 
 func allOf(subjects []matcher, holds func(matcher) bool) bool {
 	return !slices.ContainsFunc(subjects, func(m matcher) bool { return !holds(m) })
@@ -158,20 +176,110 @@ func (b *bucket) collect(found []int32, who *subject) []int32 {
 	case users.KindAnonymous:
 		return found
 	case users.KindUser:
-		found = append(found, b.users[who.Name]...)
+		found = b.collectNamed(found, "user", who.Name)
 	case users.KindRobot:
-		found = append(found, b.robots[who.Name]...)
+		found = b.collectNamed(found, "robot", who.Name)
 	}
-	if len(b.groups) < len(who.groups) {
-		for g, rules := range b.groups {
-			if who.member(g) {
-				found = append(found, rules...)
+	if len(b.named) < len(who.groups) {
+		for _, e := range b.named {
+			if e.kind == "group" && who.member(e.name) {
+				found = append(found, e.rule)
 			}
 		}
 		return found
 	}
 	for _, g := range who.groups {
-		found = append(found, b.groups[g]...)
+		found = b.collectNamed(found, "group", g)
 	}
 	return found
+}
+
+func (b *bucket) collectNamed(found []int32, kind, name string) []int32 {
+	first, _ := slices.BinarySearchFunc(b.named, name, func(e entry, name string) int { return e.compare(kind, name) })
+	for _, e := range b.named[first:] {
+		if e.compare(kind, name) != 0 {
+			break
+		}
+		found = append(found, e.rule)
+	}
+	return found
+}
+
+// along returns the places on the way to where a pattern lies, and what lies at the end of its literal beginning.
+func (t *typeIndex) along(p pattern) (places []*bucket, end *node) {
+	n := &t.root
+	places = append(places, &n.rules)
+	for _, seg := range p.segments {
+		if !seg.literal() {
+			break
+		}
+		if n = n.children[seg.tokens[0].text]; n == nil {
+			return places, nil
+		}
+		places = append(places, &n.rules)
+	}
+	return places, n
+}
+
+// containing appends, as find does, the rules that can contain a resource and a subject of another one. Where a pattern is
+// literal, those that it contains are the same: it lies on the way to them, or under their last segment.
+func (x index) containing(found []int32, res resource, m matcher) []int32 {
+	t := x[res.typ]
+	places, _ := t.along(res.name)
+	if last := res.name.segments[len(res.name.segments)-1]; last.literal() && t.tails[last.tokens[0].text] != nil {
+		places = append(places, t.tails[last.tokens[0].text])
+	}
+	for _, b := range places {
+		found = append(found, b.others...)
+		if m.exact() { // nobody else's exact name contains it
+			found = b.collectNamed(found, m.kind, m.glob.parts[0])
+		}
+	}
+	slices.Sort(found)
+	return slices.Compact(found)
+}
+
+// meeting are the rules with a pattern that can meet a resource's, some more than once: those on the way to it, those
+// below the end of its literal beginning, and those that begin with a wildcard.
+func (x index) meeting(res resource) iter.Seq[int32] {
+	return func(yield func(int32) bool) {
+		t := x[res.typ]
+		places, end := t.along(res.name)
+		for _, b := range places {
+			if !b.all(yield) {
+				return
+			}
+		}
+		if end != nil && !end.allBelow(yield) {
+			return
+		}
+		for _, b := range t.tails {
+			if !b.all(yield) {
+				return
+			}
+		}
+	}
+}
+
+func (n *node) allBelow(yield func(int32) bool) bool {
+	for _, child := range n.children {
+		if !child.rules.all(yield) || !child.allBelow(yield) {
+			return false
+		}
+	}
+	return true
+}
+
+func (b *bucket) all(yield func(int32) bool) bool {
+	for _, rule := range b.others {
+		if !yield(rule) {
+			return false
+		}
+	}
+	for _, e := range b.named {
+		if !yield(e.rule) {
+			return false
+		}
+	}
+	return true
 }

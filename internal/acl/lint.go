@@ -60,6 +60,7 @@ func (p *Policy) Lint() []Finding {
 type linter struct {
 	policy   *Policy
 	rule     *rule
+	found    []int32 // room for the rules that can contain it
 	findings []Finding
 }
 
@@ -132,9 +133,17 @@ func (l *linter) actions() {
 	}
 }
 
+// containing are the rules that can contain the rule, itself among them, in the order of the policy: what contains all of
+// it contains its first resource and its first subject.
+func (l *linter) containing() []int32 {
+	l.found = l.policy.index.containing(l.found[:0], l.rule.resources[0], l.rule.subjects[0])
+	return l.found
+}
+
 // pulls tells whether another rule grants pull wherever this one grants push.
 func (l *linter) pulls() bool {
-	return slices.ContainsFunc(l.policy.rules, func(other rule) bool {
+	return slices.ContainsFunc(l.containing(), func(j int32) bool {
+		other := &l.policy.rules[j]
 		return !other.deny && other.covers("pull") && other.contains(l.rule)
 	})
 }
@@ -142,8 +151,8 @@ func (l *linter) pulls() bool {
 // reach looks for rules that decide nothing.
 func (l *linter) reach(i int) {
 	r := l.rule
-	for j := range l.policy.rules {
-		other := &l.policy.rules[j]
+	for _, number := range l.containing() {
+		j, other := int(number), &l.policy.rules[number]
 		if i == j || !other.contains(r) || !other.coversAll(r.actions) {
 			continue
 		}
@@ -159,9 +168,21 @@ func (l *linter) reach(i int) {
 			return
 		}
 	}
-	if r.deny && !slices.ContainsFunc(l.policy.rules, func(other rule) bool { return !other.deny && other.mayMeet(r) }) {
+	if r.deny && !l.meetsAllow() {
 		l.find("deny-without-allow", SeverityInfo, "%s", strings.Join(r.actions, ", "))
 	}
+}
+
+// meetsAllow tells whether there may be something to deny.
+func (l *linter) meetsAllow() bool {
+	for _, res := range l.rule.resources {
+		for j := range l.policy.index.meeting(res) {
+			if other := &l.policy.rules[j]; !other.deny && other.mayMeet(l.rule) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // coversAll tells whether the rule covers each of the actions; All is covered by All alone.

@@ -92,3 +92,18 @@ func TestSilenceNamesAFinding(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// BenchmarkLint shows how the cost of lint grows with the number of rules: as it does.
+func BenchmarkLint(b *testing.B) {
+	for _, n := range []int{1000, 10_000, 100_000} {
+		b.Run(fmt.Sprintf("rules=%d", n), func(b *testing.B) {
+			p := policy(b, teams(n)+`  - {name: frozen, effect: deny, subjects: [anyone], repositories: ["*/prod/**"], actions: [push]}`)
+			b.ReportAllocs()
+			for b.Loop() {
+				if findings := p.Lint(); len(findings) > 0 {
+					b.Fatal(findings[0])
+				}
+			}
+		})
+	}
+}

@@ -46,7 +46,7 @@ type ruleText struct {
 // Load reads policy files and file globs and merges them: in the order given, the matches of a glob by name. Every
 // fault of every file is returned, joined, each as "file:line: key: what is wrong; what would be right".
 func Load(patterns []string) (*Policy, error) {
-	var documents []*document.Document
+	l := newLoader()
 	var faults []error
 	read := map[string]bool{}
 	for _, pattern := range patterns {
@@ -65,10 +65,10 @@ func Load(patterns []string) (*Policy, error) {
 				faults = append(faults, err)
 				continue
 			}
-			documents = append(documents, d)
+			l.document(d)
 		}
 	}
-	p, err := compile(documents)
+	p, err := l.compile()
 	if err := errors.Join(append(faults, err)...); err != nil {
 		return nil, err
 	}
@@ -97,15 +97,30 @@ func Parse(name string, data []byte) (*Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	return compile([]*document.Document{d})
+	l := newLoader()
+	l.document(d)
+	return l.compile()
 }
 
-func compile(documents []*document.Document) (*Policy, error) {
-	p := &Policy{byName: map[string]int{}}
-	l := loader{policy: p, members: membership{users: map[string][]string{}, within: map[string][]string{}, where: map[string]string{}}}
-	for _, d := range documents {
-		l.document(d)
+// loader gathers rules and faults over all files, one after another: a document takes up more than its rules.
+type loader struct {
+	policy  *Policy
+	members membership
+	actions map[string][]string // by what they are: thousands of rules name the same few
+	faults  []error
+}
+
+func newLoader() *loader {
+	return &loader{
+		policy:  &Policy{byName: map[string]int{}},
+		members: membership{users: map[string][]string{}, within: map[string][]string{}, where: map[string]string{}},
+		actions: map[string][]string{},
 	}
+}
+
+// compile makes a policy of all that was read.
+func (l *loader) compile() (*Policy, error) {
+	p := l.policy
 	var circles error
 	p.memberOf, p.partOf, circles = l.members.close()
 	if err := errors.Join(append(l.faults, circles)...); err != nil {
@@ -113,13 +128,6 @@ func compile(documents []*document.Document) (*Policy, error) {
 	}
 	p.index = newIndex(p.rules)
 	return p, nil
-}
-
-// loader gathers rules and faults over all files.
-type loader struct {
-	policy  *Policy
-	members membership
-	faults  []error
 }
 
 func (l *loader) document(d *document.Document) {
@@ -143,6 +151,7 @@ func (l *loader) document(d *document.Document) {
 	if len(f.Rules) == 0 {
 		fault("rules", "there are none; without a rule nobody may do anything")
 	}
+	l.policy.rules = slices.Grow(l.policy.rules, len(f.Rules))
 	for i, text := range f.Rules {
 		l.rule(d, fmt.Sprintf("rules[%d]", i), text)
 	}
@@ -171,6 +180,7 @@ func (l *loader) rule(d *document.Document, path string, text ruleText) {
 	if len(text.Subjects) == 0 {
 		fault("subjects", "missing; would be right: %s", subjectForms)
 	}
+	r.subjects = make([]matcher, 0, len(text.Subjects))
 	for i, s := range text.Subjects {
 		m, err := parseSubject(s)
 		if err != nil {
@@ -183,25 +193,25 @@ func (l *loader) rule(d *document.Document, path string, text ruleText) {
 	if len(text.Repositories)+len(text.Resources) == 0 {
 		fault("repositories", "missing, and so is resources; would be right: repositories: [\"team/**\"]")
 	}
-	addResource := func(key, typ, name string) {
+	r.resources = make([]resource, 0, len(text.Repositories)+len(text.Resources))
+	addResource := func(list string, i int, typ, name string) {
 		p, err := parsePattern(name)
 		if err != nil {
-			fault(key, "%v", err)
+			fault(fmt.Sprintf("%s[%d]", list, i), "%v", err)
 			return
 		}
 		r.resources = append(r.resources, resource{typ, p})
 	}
 	for i, name := range text.Repositories {
-		addResource(fmt.Sprintf("repositories[%d]", i), scope.Repository, name)
+		addResource("repositories", i, scope.Repository, name)
 	}
 	for i, s := range text.Resources {
-		key := fmt.Sprintf("resources[%d]", i)
 		typ, name, ok := strings.Cut(s, ":")
 		if !ok || !scope.ValidType(typ) {
-			fault(key, "%q is no type:name; would be right: registry:catalog", s)
+			fault(fmt.Sprintf("resources[%d]", i), "%q is no type:name; would be right: registry:catalog", s)
 			continue
 		}
-		addResource(key, typ, name)
+		addResource("resources", i, typ, name)
 	}
 
 	if len(text.Actions) == 0 {
@@ -211,8 +221,8 @@ func (l *loader) rule(d *document.Document, path string, text ruleText) {
 		if !scope.ValidAction(action) {
 			fault(fmt.Sprintf("actions[%d]", i), "%q is no action; would be right: pull, push, delete or \"*\"", action)
 		}
-		r.actions = append(r.actions, action)
 	}
+	r.actions = l.shared(text.Actions)
 
 	if text.Services != nil && len(text.Services) == 0 {
 		fault("services", "empty; name at least one, or remove the key for every service")
@@ -245,4 +255,13 @@ func (l *loader) rule(d *document.Document, path string, text ruleText) {
 	}
 	r.silence = text.Silence
 	l.policy.rules = append(l.policy.rules, r)
+}
+
+// shared returns equal actions that an earlier rule named.
+func (l *loader) shared(actions []string) []string {
+	key := strings.Join(actions, ",")
+	if _, ok := l.actions[key]; !ok {
+		l.actions[key] = actions
+	}
+	return l.actions[key]
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -90,9 +91,15 @@ policy.yaml:3: rules[1].subjects[0]: "all" is no subject; would be right: anyone
 		{"three stars", rule(`repositories: ["***"]`),
 			`policy.yaml:4: rules[0].repositories[0]: "***" has ** beside other characters; ** stands alone between slashes, * is part of one segment`},
 		{"an unknown placeholder", rule(`repositories: ["{account}/**"]`),
-			`policy.yaml:4: rules[0].repositories[0]: "{account}/**" has the unknown placeholder {account}; would be right: {user}, {group} or {claims.NAME}`},
+			`policy.yaml:4: rules[0].repositories[0]: "{account}/**" has the unknown placeholder {account}; would be right: {user}, {group}, {group:PREFIX*} or {claims.NAME}`},
 		{"docker_auth's placeholder", rule(`repositories: ["${account}/**"]`),
 			`policy.yaml:4: rules[0].repositories[0]: "${account}/**" has the character '$', which no resource name can hold; the wildcards are * and **`},
+		{"a placeholder for groups without an end", rule(`repositories: ["{group:team}/**"]`),
+			`policy.yaml:4: rules[0].repositories[0]: "{group:team}/**" has the unknown placeholder {group:team}; would be right: {user}, {group}, {group:PREFIX*} or {claims.NAME}`},
+		{"a placeholder for groups with a pattern", rule(`repositories: ["{group:a*b*}/**"]`),
+			`policy.yaml:4: rules[0].repositories[0]: "{group:a*b*}/**" has the unknown placeholder {group:a*b*}; would be right: {user}, {group}, {group:PREFIX*} or {claims.NAME}`},
+		{"two placeholders for groups repeated", rule(`repositories: ["{group}/{group:a*}/{group}/{group:a*}"]`),
+			`policy.yaml:4: rules[0].repositories[0]: "{group}/{group:a*}/{group}/{group:a*}" repeats two placeholders for groups; repeat one at most`},
 		{"an open placeholder", rule(`repositories: ["{user/**"]`),
 			`policy.yaml:4: rules[0].repositories[0]: "{user/**" has a { without }`},
 		{"a member that is a pattern", "groups: {a: [\"b*\"]}\n" + rule(), `policy.yaml:1: groups.a[0]: "b*": a member is a user's name, without wildcards, or group:NAME`},
@@ -222,4 +229,41 @@ func FuzzParsePolicy(f *testing.F) {
 			t.Fatalf("granted %q, then %q", granted, again)
 		}
 	})
+}
+
+// teams is a policy with a rule for each team.
+func teams(n int) string {
+	text := strings.Builder{}
+	text.WriteString("rules:\n")
+	for i := range n {
+		fmt.Fprintf(&text, "  - {name: r%d, subjects: [\"group:team-%d\"], repositories: [\"team-%d/**\"], actions: [pull, push]}\n", i, i, i)
+	}
+	return text.String()
+}
+
+// BenchmarkLoad shows what it takes to read a policy beside the one that serves, and what is kept of it.
+func BenchmarkLoad(b *testing.B) {
+	inUse := func() float64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return float64(m.HeapAlloc)
+	}
+	for _, n := range []int{1000, 100_000} {
+		b.Run(fmt.Sprintf("rules=%d", n), func(b *testing.B) {
+			data := []byte(teams(n))
+			before := inUse()
+			b.ReportAllocs()
+			var p *acl.Policy
+			for b.Loop() {
+				var err error
+				if p, err = acl.Parse("policy.yaml", data); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(inUse()-before, "B-kept")
+			runtime.KeepAlive(data)
+			runtime.KeepAlive(p)
+		})
+	}
 }

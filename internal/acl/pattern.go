@@ -3,7 +3,10 @@ package acl
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
+
+	"golang.org/x/text/unicode/norm"
 
 	"authserver/internal/scope"
 )
@@ -12,7 +15,8 @@ import (
 // replaces a placeholder is compared as text: a user called "*" or "a/b" is no wildcard and no path.
 type pattern struct {
 	segments       []segment
-	groups         int    // how many {group} it holds
+	groups         bool   // it holds {group} or {group:PREFIX*}
+	repeated       *token // the one of these that stands in it more than once, which then means the same group each time
 	prefix, suffix string // what every name that it covers begins and ends with
 }
 
@@ -34,7 +38,7 @@ const (
 
 type token struct {
 	kind tokenKind
-	text string // the literal, or the claim's name
+	text string // the literal, the claim's name, or what the group's name begins with before the part that is meant
 }
 
 // parsePattern reads a pattern, or says what is wrong with it and what would be right.
@@ -43,11 +47,12 @@ func parsePattern(s string) (pattern, error) {
 		return pattern{}, errors.New(`empty; would be right: "team/**", or "**" for every name`)
 	}
 	first, last := strings.IndexAny(s, "*{"), strings.LastIndexAny(s, "*}")
-	p := pattern{prefix: s, suffix: s[last+1:]}
+	p := pattern{prefix: s, suffix: s[last+1:], segments: make([]segment, 0, 1+strings.Count(s, "/"))}
 	if first >= 0 {
 		p.prefix = s[:first]
 	}
-	for text := range strings.SplitSeq(s, "/") {
+	seen := map[token]bool{}
+	for text := range segmentsOf(s) {
 		switch {
 		case text == "":
 			return pattern{}, fmt.Errorf("%q has an empty segment; names neither begin nor end with a slash (regular expressions are not read)", s)
@@ -60,9 +65,16 @@ func parsePattern(s string) (pattern, error) {
 			return pattern{}, fmt.Errorf("%q %w", s, err)
 		}
 		for _, t := range seg.tokens {
-			if t.kind == group {
-				p.groups++
+			if t.kind != group {
+				continue
 			}
+			if seen[t] && p.repeated != nil && *p.repeated != t {
+				return pattern{}, fmt.Errorf("%q repeats two placeholders for groups; repeat one at most", s)
+			}
+			if seen[t] {
+				p.repeated = &t
+			}
+			p.groups, seen[t] = true, true
 		}
 		p.segments = append(p.segments, seg)
 	}
@@ -70,6 +82,27 @@ func parsePattern(s string) (pattern, error) {
 		return pattern{}, fmt.Errorf("%q can match no name: components begin and end with a letter or a digit, with single separators between", s)
 	}
 	return p, nil
+}
+
+// segmentsOf yields what stands between slashes outside of braces.
+func segmentsOf(s string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		start, within := 0, false
+		for i := range len(s) {
+			switch s[i] {
+			case '{', '}':
+				within = s[i] == '{'
+			case '/':
+				if !within {
+					if !yield(s[start:i]) {
+						return
+					}
+					start = i + 1
+				}
+			}
+		}
+		yield(s[start:])
+	}
 }
 
 // example is a name that the pattern covers, if filler may stand where it has wildcards and placeholders.
@@ -105,15 +138,19 @@ func parseSegment(text string) (segment, error) {
 				return segment{}, errors.New("has a { without }")
 			}
 			claimName, isClaim := strings.CutPrefix(name, "claims.")
+			groupPrefix, isGroup := strings.CutPrefix(name, "group:")
+			groupPrefix, open := strings.CutSuffix(groupPrefix, "*")
 			switch {
 			case name == "user":
 				seg.tokens = append(seg.tokens, token{kind: user})
 			case name == "group":
 				seg.tokens = append(seg.tokens, token{kind: group})
+			case isGroup && open && checkGroup(groupPrefix+"x") == nil:
+				seg.tokens = append(seg.tokens, token{group, norm.NFC.String(groupPrefix)})
 			case isClaim && claimName != "":
 				seg.tokens = append(seg.tokens, token{claim, claimName})
 			default:
-				return segment{}, fmt.Errorf("has the unknown placeholder {%s}; would be right: {user}, {group} or {claims.NAME}", name)
+				return segment{}, fmt.Errorf("has the unknown placeholder {%s}; would be right: {user}, {group}, {group:PREFIX*} or {claims.NAME}", name)
 			}
 			text = rest
 		case scope.ValidNameByte(c):
@@ -149,13 +186,19 @@ func (p pattern) meets(name string, who *subject) bool {
 	return p.covers(name, who)
 }
 
-// bind calls walk with what {group} stands for, or "" for any group. {group} more than once means the same one each time.
-func (p pattern) bind(name string, who *subject, walk func(name string, who *subject, bound string) bool) bool {
-	if p.groups < 2 {
-		return walk(name, who, "")
+// bound is a placeholder and the text that it stands for in one walk.
+type bound struct {
+	placeholder token
+	text        string
+}
+
+// bind calls walk for each group that a repeated placeholder can stand for, or once when none is repeated.
+func (p pattern) bind(name string, who *subject, walk func(name string, who *subject, b bound) bool) bool {
+	if p.repeated == nil {
+		return walk(name, who, bound{})
 	}
 	for _, g := range who.groups {
-		if g != "" && walk(name, who, g) {
+		if text, ok := strings.CutPrefix(g, p.repeated.text); ok && text != "" && walk(name, who, bound{*p.repeated, text}) {
 			return true
 		}
 	}
@@ -185,14 +228,14 @@ func (r *places) split(name string) (parts []string, at []bool) {
 
 // walk follows the pattern's segments with the set of places in the name that they can have come to, so its cost is the
 // product of the two lengths, whatever the number of wildcards.
-func (p pattern) walk(name string, who *subject, bound string) bool {
+func (p pattern) walk(name string, who *subject, b bound) bool {
 	var room places
 	parts, at := room.split(name)
 	if len(p.segments) > len(parts) {
 		return false
 	}
 	for _, seg := range p.segments {
-		if !seg.step(at, parts, who, bound) {
+		if !seg.step(at, parts, who, b) {
 			return false
 		}
 	}
@@ -201,14 +244,14 @@ func (p pattern) walk(name string, who *subject, bound string) bool {
 
 // walkBelow tells whether the pattern can match a name that begins with the segments of path and goes on: when some of
 // it is left after path, or when its "**" reaches beyond.
-func (p pattern) walkBelow(path string, who *subject, bound string) bool {
+func (p pattern) walkBelow(path string, who *subject, b bound) bool {
 	var room places
 	parts, at := room.split(path)
 	for _, seg := range p.segments {
 		if seg.anyDepth || at[len(parts)] {
 			return true
 		}
-		if !seg.step(at, parts, who, bound) {
+		if !seg.step(at, parts, who, b) {
 			return false
 		}
 	}
@@ -216,7 +259,7 @@ func (p pattern) walkBelow(path string, who *subject, bound string) bool {
 }
 
 // step moves the set of places over one segment of the pattern, and tells whether any is left.
-func (seg segment) step(at []bool, parts []string, who *subject, bound string) bool {
+func (seg segment) step(at []bool, parts []string, who *subject, b bound) bool {
 	alive := false
 	if seg.anyDepth { // from the first place on, one or more whole segments
 		reached := false
@@ -227,7 +270,7 @@ func (seg segment) step(at []bool, parts []string, who *subject, bound string) b
 		return alive
 	}
 	for i := len(parts) - 1; i >= 0; i-- {
-		at[i+1] = at[i] && seg.match(parts[i], who, bound)
+		at[i+1] = at[i] && seg.match(parts[i], who, b)
 		alive = alive || at[i+1]
 	}
 	at[0] = false
@@ -235,7 +278,7 @@ func (seg segment) step(at []bool, parts []string, who *subject, bound string) b
 }
 
 // match tells whether one segment of a name matches. "*" there is GitLab's: no single segment may cover it.
-func (seg segment) match(s string, who *subject, bound string) bool {
+func (seg segment) match(s string, who *subject, b bound) bool {
 	first, last := seg.tokens[0], seg.tokens[len(seg.tokens)-1]
 	switch {
 	case s == scope.All || s == "" || len(s) > scope.MaxNameLength:
@@ -264,8 +307,8 @@ func (seg segment) match(s string, who *subject, bound string) bool {
 					break
 				}
 			}
-		case t.kind == group && bound == "":
-			for _, span := range who.groupsIn(s) {
+		case t.kind == group && (b.text == "" || b.placeholder != t):
+			for _, span := range who.groupsIn(t.text, s) {
 				if at[span.from] {
 					move(span.to)
 				}
@@ -273,7 +316,7 @@ func (seg segment) match(s string, who *subject, bound string) bool {
 		default:
 			text := who.text(t)
 			if t.kind == group {
-				text = bound
+				text = b.text
 			}
 			for i := range len(s) {
 				if text != "" && at[i] && strings.HasPrefix(s[i:], text) {

@@ -16,7 +16,7 @@ type subject struct {
 	users.Principal
 	groups []string            // of backend and policy, each once
 	among  map[string]struct{} // the same, when there are many
-	spans  map[string][]span   // by segment: where it holds a group's name, found once for all rules
+	spans  map[place][]span    // where segments hold groups' names, found once for all rules
 }
 
 // fewGroups are looked through faster than a map is made.
@@ -61,36 +61,37 @@ func (s *subject) member(group string) bool {
 	return slices.Contains(s.groups, group)
 }
 
+// place is a segment of a name, and what the names of groups to look for in it begin with.
+type place struct{ prefix, segment string }
+
 // span is a part of a segment.
 type span struct{ from, to int }
 
-// groupsIn finds the subject's groups in a segment of a name.
-func (s *subject) groupsIn(segment string) []span {
-	if found, ok := s.spans[segment]; ok {
+// groupsIn finds the subject's groups whose names begin with prefix, without it, in a segment of a name.
+func (s *subject) groupsIn(prefix, segment string) []span {
+	if found, ok := s.spans[place{prefix, segment}]; ok {
 		return found
 	}
-	found, longest := []span{}, s.longest()
-	for i := range len(segment) {
-		for j := i + 1; j <= min(len(segment), i+longest); j++ {
-			if s.member(segment[i:j]) {
-				found = append(found, span{i, j})
+	found := []span{}
+	for _, g := range s.groups {
+		text, ok := strings.CutPrefix(g, prefix)
+		if !ok || text == "" {
+			continue
+		}
+		for from := 0; ; from++ {
+			at := strings.Index(segment[from:], text)
+			if at < 0 {
+				break
 			}
+			from += at
+			found = append(found, span{from, from + len(text)})
 		}
 	}
 	if s.spans == nil {
-		s.spans = map[string][]span{}
+		s.spans = map[place][]span{}
 	}
-	s.spans[segment] = found
+	s.spans[place{prefix, segment}] = found
 	return found
-}
-
-// longest is the length of the longest group.
-func (s *subject) longest() int {
-	most := 0
-	for _, g := range s.groups {
-		most = max(most, len(g))
-	}
-	return most
 }
 
 // text is what a literal, {user} or {claims.NAME} stands for; "" when the subject has no such thing.

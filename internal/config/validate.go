@@ -215,8 +215,8 @@ func (v *validation) claim(path, s string) {
 		v.fault(path, "missing; it must be byte for byte what the registry's configuration says")
 	case len(s) > 255:
 		v.fault(path, "longer than 255 bytes")
-	case strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f || r > 0x7e }):
-		v.fault(path, "%q holds a blank, a control character or a letter beyond ASCII", s)
+	case strings.TrimSpace(s) != s || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > 0x7e }):
+		v.fault(path, "%q holds a blank at an end, a control character or a letter beyond ASCII", s)
 	}
 }
 

@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/go-viper/mapstructure/v2"
 )
 
 // Duration is a time.Duration that is written with a unit, as in 5m.
@@ -35,34 +33,115 @@ type Text string
 // Decode fills into, a pointer to a struct with `yaml` tags, from plain maps. path is where the value stands and where
 // tells the place of a path. Nothing is converted but Text and durations. What is absent keeps the value that into has.
 func Decode(path string, value, into any, where func(path string) string) error {
-	decoder, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{
-		Result: into, TagName: "yaml", DecodeHook: hook,
-		MatchName: func(key, field string) bool { return key == field },
-	})
+	target := reflect.ValueOf(into)
+	if target.Kind() != reflect.Pointer {
+		return fmt.Errorf("decoding %T: it is no pointer", into)
+	}
+	d := decoding{where: where, structs: map[reflect.Type]fields{}}
+	d.fill(append(make([]byte, 0, 256), path...), value, target.Elem())
+	return JoinFaults(d.faults)
+}
+
+// decoding is one call of Decode.
+type decoding struct {
+	where   func(path string) string
+	structs map[reflect.Type]fields
+	faults  []*Fault
+}
+
+// fields are those of a struct, by key.
+type fields struct {
+	names  []string
+	number map[string]int
+}
+
+func (d *decoding) fields(t reflect.Type) fields {
+	f, ok := d.structs[t]
+	if !ok {
+		f.number = map[string]int{}
+		for i := range t.NumField() {
+			if name := t.Field(i).Tag.Get("yaml"); name != "" && name != "-" {
+				f.names = append(f.names, name)
+				f.number[name] = i
+			}
+		}
+		d.structs[t] = f
+	}
+	return f
+}
+
+func (d *decoding) fault(path []byte, problem string) {
+	key := string(path)
+	d.faults = append(d.faults, &Fault{Where: d.where(key), Key: key, Problem: problem})
+}
+
+// fill sets into from a value, and tells whether it could, unknown keys aside. path has room, as in Document.value.
+func (d *decoding) fill(path []byte, value any, into reflect.Value) bool {
+	switch {
+	case value == nil: // without a value: a fault of the document
+		return true
+	case into.Kind() == reflect.Pointer:
+		target := reflect.New(into.Type().Elem())
+		whole := d.fill(path, value, target.Elem())
+		if whole {
+			into.Set(target)
+		}
+		return whole
+	}
+	value, err := convert(value, into.Type())
 	if err != nil {
-		return fmt.Errorf("decoding %T: %w", into, err)
+		d.fault(path, err.Error())
+		return false
 	}
-	var faults []*Fault
-	add := func(below, problem string) {
-		key := path
-		if below != "" && !strings.HasPrefix(below, "[") {
-			key = Join(path, below)
+	switch into.Kind() {
+	case reflect.Struct:
+		return d.fillStruct(path, value.(map[string]any), into)
+	case reflect.Map:
+		return d.fillMap(path, value.(map[string]any), into)
+	case reflect.Slice:
+		if list, ok := value.([]any); ok { // and not what Text was made of
+			return d.fillList(path, list, into)
+		}
+	}
+	into.Set(reflect.ValueOf(value))
+	return true
+}
+
+func (d *decoding) fillStruct(path []byte, values map[string]any, into reflect.Value) bool {
+	known, whole := d.fields(into.Type()), true
+	for key, value := range values {
+		below := appendKey(path, key)
+		if i, ok := known.number[key]; ok {
+			whole = d.fill(below, value, into.Field(i)) && whole
 		} else {
-			key += below
-		}
-		faults = append(faults, &Fault{Where: where(key), Key: key, Problem: problem})
-	}
-	if err := decoder.Decode(value); err != nil {
-		named := leaves(err)
-		for _, e := range named {
-			add(e.Name(), problem(e.Unwrap()))
-		}
-		if len(named) == 0 { // of a form that is new to us: refused all the same
-			add("", err.Error())
+			d.fault(below, "unknown key; known here: "+strings.Join(known.names, ", "))
 		}
 	}
-	unknownKeys("", value, reflect.TypeOf(into), add)
-	return JoinFaults(faults)
+	return whole
+}
+
+// fillMap leaves out what cannot be read.
+func (d *decoding) fillMap(path []byte, values map[string]any, into reflect.Value) bool {
+	m, whole := reflect.MakeMapWithSize(into.Type(), len(values)), true
+	for key, value := range values {
+		target := reflect.New(into.Type().Elem()).Elem()
+		if d.fill(append(append(append(path, '['), key...), ']'), value, target) {
+			m.SetMapIndex(reflect.ValueOf(key), target)
+		} else {
+			whole = false
+		}
+	}
+	into.Set(m)
+	return whole
+}
+
+func (d *decoding) fillList(path []byte, values []any, into reflect.Value) bool {
+	list, whole := reflect.MakeSlice(into.Type(), len(values), len(values)), true
+	for i, value := range values {
+		whole = d.fill(appendIndex(path, i), value, list.Index(i)) && whole
+	}
+	into.Set(list)
+	return whole
 }
 
 // JoinFaults is errors.Join for faults, in the order of files and lines.
@@ -125,27 +204,6 @@ func compareWhere(a, b string) int {
 	return cmp.Or(cmp.Compare(fileA, fileB), cmp.Compare(lineA, lineB))
 }
 
-// leaves returns the innermost named errors of a decoding.
-func leaves(err error) []*mapstructure.DecodeError {
-	if err == nil {
-		return nil
-	}
-	if many, ok := err.(interface{ Unwrap() []error }); ok {
-		var all []*mapstructure.DecodeError
-		for _, e := range many.Unwrap() {
-			all = append(all, leaves(e)...)
-		}
-		return all
-	}
-	if one, ok := err.(*mapstructure.DecodeError); ok {
-		if inner := leaves(one.Unwrap()); len(inner) > 0 {
-			return inner
-		}
-		return []*mapstructure.DecodeError{one}
-	}
-	return leaves(errors.Unwrap(err))
-}
-
 // typeError is a value of another type than its key wants.
 type typeError struct{ got, want string }
 
@@ -157,15 +215,6 @@ func (e *typeError) Error() string {
 		return e.got + " where text belongs; put it in quotes"
 	}
 	return e.got + " where " + e.want + " belongs"
-}
-
-// problem words a decoding error for a reader of YAML, who knows no Go types.
-func problem(err error) string {
-	var unconvertible *mapstructure.UnconvertibleTypeError
-	if errors.As(err, &unconvertible) {
-		return (&typeError{describe(reflect.TypeOf(unconvertible.Value)), describe(unconvertible.Expected.Type())}).Error()
-	}
-	return err.Error()
 }
 
 func describe(t reflect.Type) string {
@@ -197,27 +246,25 @@ func describe(t reflect.Type) string {
 	return "another kind of value"
 }
 
-// hook runs before each value is decoded: it reads durations and Text, and refuses what mapstructure would convert.
-func hook(from, to reflect.Value) (any, error) {
-	value, want := from.Interface(), to.Type()
-	for want.Kind() == reflect.Pointer {
-		want = want.Elem()
-	}
-	mismatch := &typeError{describe(from.Type()), describe(want)}
+// convert returns a value that fits its target: it reads durations and Text, and refuses what is of another type.
+func convert(value any, want reflect.Type) (any, error) {
+	mismatch := func() (any, error) { return nil, &typeError{describe(reflect.TypeOf(value)), describe(want)} }
 	if text, ok := value.(Text); ok {
 		switch {
-		case want == reflect.TypeFor[Duration]() || want.Kind() == reflect.String:
+		case want == reflect.TypeFor[Duration]():
 			value = string(text)
+		case want.Kind() == reflect.String:
+			return string(text), nil
 		case want.Kind() == reflect.Bool:
 			b, err := strconv.ParseBool(string(text))
 			if err != nil {
-				return nil, mismatch
+				return mismatch()
 			}
 			return b, nil
 		case want.Kind() == reflect.Int:
 			n, err := strconv.Atoi(string(text))
 			if err != nil {
-				return nil, mismatch
+				return mismatch()
 			}
 			return n, nil
 		case want == reflect.TypeFor[[]string]():
@@ -229,7 +276,7 @@ func hook(from, to reflect.Value) (any, error) {
 			}
 			return list, nil
 		default:
-			return nil, mismatch
+			return mismatch()
 		}
 	}
 	if want == reflect.TypeFor[Duration]() {
@@ -245,57 +292,19 @@ func hook(from, to reflect.Value) (any, error) {
 		case int:
 			return nil, fmt.Errorf("a number without a unit; would be right: %ds, %dm or %dh", v, v, v)
 		}
-		return nil, mismatch
+		return mismatch()
 	}
-	kind := reflect.TypeOf(value).Kind()
+	fits := false
 	switch want.Kind() {
 	case reflect.Struct, reflect.Map:
-		if kind != reflect.Map && kind != reflect.Struct {
-			return nil, mismatch
-		}
+		_, fits = value.(map[string]any)
 	case reflect.Slice:
-		if kind != reflect.Slice {
-			return nil, mismatch
-		}
-	case reflect.Int, reflect.String, reflect.Bool:
-		if kind != want.Kind() {
-			return nil, mismatch
-		}
+		_, fits = value.([]any)
+	default:
+		fits = reflect.TypeOf(value).AssignableTo(want)
+	}
+	if !fits {
+		return mismatch()
 	}
 	return value, nil
-}
-
-// unknownKeys finds what a value holds and its type does not. It does not lean on the decoding, which stops looking
-// where a value is of another type.
-func unknownKeys(path string, value any, t reflect.Type, add func(path, problem string)) {
-	for t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	switch v := value.(type) {
-	case []any:
-		if t.Kind() == reflect.Slice {
-			for i, item := range v {
-				unknownKeys(fmt.Sprintf("%s[%d]", path, i), item, t.Elem(), add)
-			}
-		}
-	case map[string]any:
-		if t.Kind() != reflect.Struct {
-			return
-		}
-		known := map[string]reflect.Type{}
-		var names []string
-		for field := range t.Fields() {
-			if name := field.Tag.Get("yaml"); name != "" && name != "-" {
-				known[name] = field.Type
-				names = append(names, name)
-			}
-		}
-		for key, below := range v {
-			if fieldType, ok := known[key]; ok {
-				unknownKeys(Join(path, key), below, fieldType, add)
-			} else {
-				add(Join(path, key), "unknown key; known here: "+strings.Join(names, ", "))
-			}
-		}
-	}
 }

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"os"
 	"regexp"
@@ -38,9 +39,12 @@ type Document struct {
 	File   string
 	Root   map[string]any // not to be used on its own when there are Faults
 	Items  []any          // of a document that is a list
-	lines  map[string]int
+	lines  map[uint64]int // by hash: the key paths of a large document would take up more than the document
 	faults []*Fault
 }
+
+// seed makes the hash of a key path one that nobody can aim at.
+var seed = maphash.MakeSeed()
 
 // Faults are what is wrong with the structure of the document. Decode returns them too.
 func (d *Document) Faults() error { return JoinFaults(d.faults) }
@@ -123,8 +127,8 @@ func parse(file string, data []byte) (*Document, any, error) {
 	} else if !errors.Is(err, io.EOF) {
 		return nil, nil, syntaxFault(file, err)
 	}
-	d := &Document{File: file, lines: map[string]int{}}
-	root := d.value("", node.Content[0])
+	d := &Document{File: file, lines: map[uint64]int{}}
+	root := d.value(make([]byte, 0, 256), node.Content[0].Line, node.Content[0])
 	return d, root, nil
 }
 
@@ -143,11 +147,13 @@ func syntaxFault(file string, err error) error {
 
 func at(file string, line int) string { return file + ":" + strconv.Itoa(line) }
 
-// value turns a node into plain Go values and notes its line.
-func (d *Document) value(path string, n *yaml.Node) any {
-	d.lines[path] = n.Line
-	fault := func(n *yaml.Node, key, problem string) {
-		d.faults = append(d.faults, &Fault{Where: at(d.File, n.Line), Key: key, Problem: problem})
+// value turns a node into plain Go values and notes its line: for a value in a mapping, its key's. It lets go of the nodes
+// below, which take up several times as much as the values. path has room for the paths below, which are written into it
+// one after another.
+func (d *Document) value(path []byte, line int, n *yaml.Node) any {
+	d.lines[maphash.Bytes(seed, path)] = line
+	fault := func(n *yaml.Node, key []byte, problem string) {
+		d.faults = append(d.faults, &Fault{Where: at(d.File, n.Line), Key: string(key), Problem: problem})
 	}
 	if n.Anchor != "" || n.Kind == yaml.AliasNode {
 		fault(n, path, "anchors and aliases are not read; write the value out")
@@ -162,26 +168,29 @@ func (d *Document) value(path string, n *yaml.Node) any {
 		m := make(map[string]any, len(n.Content)/2)
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			key, val := n.Content[i], n.Content[i+1]
-			name := key.Value
-			child := Join(path, name)
+			n.Content[i], n.Content[i+1] = nil, nil
 			if key.Kind != yaml.ScalarNode || key.Tag == "!!merge" {
 				fault(key, path, "a key must be a plain word")
 				continue
 			}
-			if _, twice := m[name]; twice {
-				fault(key, child, fmt.Sprintf("given twice, first on line %d; remove one", d.lines[child]))
+			child := appendKey(path, key.Value)
+			if _, twice := m[key.Value]; twice {
+				fault(key, child, fmt.Sprintf("given twice, first on line %d; remove one", d.lines[maphash.Bytes(seed, child)]))
 				continue
 			}
-			m[name] = d.value(child, val)
-			d.lines[child] = key.Line
+			m[key.Value] = d.value(child, key.Line, val)
 		}
 		return m
 	case yaml.SequenceNode:
 		list := make([]any, len(n.Content))
 		for i, item := range n.Content {
-			list[i] = d.value(fmt.Sprintf("%s[%d]", path, i), item)
+			n.Content[i] = nil
+			list[i] = d.value(appendIndex(path, i), item.Line, item)
 		}
 		return list
+	}
+	if n.Tag == "!!str" {
+		return n.Value
 	}
 	var v any
 	switch err := n.Decode(&v); {
@@ -205,16 +214,29 @@ func Join(path, key string) string {
 	return path + "." + key
 }
 
+// appendKey is Join without a string of its own.
+func appendKey(path []byte, key string) []byte {
+	if len(path) > 0 {
+		path = append(path, '.')
+	}
+	return append(path, key...)
+}
+
+// appendIndex appends an item's number to a path.
+func appendIndex(path []byte, i int) []byte {
+	return append(strconv.AppendInt(append(path, '['), int64(i), 10), ']')
+}
+
 // Has tells whether a key path is in the file.
 func (d *Document) Has(path string) bool {
-	_, ok := d.lines[path]
+	_, ok := d.lines[maphash.String(seed, path)]
 	return ok
 }
 
 // Where is "file:line" of a key path, or of the nearest key above it that is in the file.
 func (d *Document) Where(path string) string {
 	for {
-		if line, ok := d.lines[path]; ok {
+		if line, ok := d.lines[maphash.String(seed, path)]; ok {
 			return at(d.File, line)
 		}
 		cut := strings.LastIndexAny(path, ".[")

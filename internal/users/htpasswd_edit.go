@@ -135,6 +135,18 @@ func ParseHTPasswdName(name string) (string, error) {
 	return ParseName(name)
 }
 
+// HTPasswdLine returns the line of a user whose password is hashed already.
+func HTPasswdLine(name, hash string) (string, error) {
+	name, err := ParseHTPasswdName(name)
+	if err != nil {
+		return "", err
+	}
+	if _, err := hashCost(hash); err != nil {
+		return "", err
+	}
+	return name + ":" + hash, nil
+}
+
 func htpasswdLine(name, password string, cost int) (string, error) {
 	name, err := ParseHTPasswdName(name)
 	if err != nil {

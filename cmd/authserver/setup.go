@@ -1,0 +1,62 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"authserver/internal/config"
+	"authserver/internal/users"
+)
+
+// What init and import share: they write a configuration that serve can use as it is.
+
+// existing are those of the files that are in a folder.
+func existing(dir string, names []string) (there []string) {
+	for _, name := range names {
+		file := filepath.Join(dir, name)
+		if _, err := os.Lstat(file); err == nil {
+			there = append(there, file)
+		}
+	}
+	return there
+}
+
+// rootCertificate is the file that registries are given to trust.
+func rootCertificate(c *config.Config) (string, error) {
+	return filepath.Abs(filepath.Join(c.Issuer.DataDir, "root.crt"))
+}
+
+// registryStanza is what Distribution's configuration says of a service whose verifier is chain.
+func registryStanza(c *config.Config, s config.Service, root string) string {
+	return fmt.Sprintf("auth:\n  token:\n    realm: %s\n    service: %s\n    issuer: %s\n    rootcertbundle: %s\n",
+		yamlText(c.Realm()), yamlText(s.Name), yamlText(s.Issuer), yamlText(root))
+}
+
+// tryConfiguration reads authserver.yaml, policy.yaml and, if it is among them, users.htpasswd in a folder aside, as
+// serve will read them.
+func tryConfiguration(texts map[string][]byte, sets []string) error {
+	aside, err := os.MkdirTemp("", "authserver-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(aside) }()
+	for name, text := range texts {
+		if err := os.WriteFile(filepath.Join(aside, name), text, 0o600); err != nil {
+			return err
+		}
+	}
+	c, err := config.Load(filepath.Join(aside, "authserver.yaml"), nil, sets)
+	if err == nil {
+		_, err = loadPolicy(c)
+	}
+	if _, withUsers := texts["users.htpasswd"]; err == nil && withUsers {
+		_, err = openBackends(c, users.NewChecker(nil))
+	}
+	if err != nil {
+		return errors.New(strings.ReplaceAll(err.Error(), aside+string(filepath.Separator), ""))
+	}
+	return nil
+}
