@@ -1,5 +1,5 @@
 #!/bin/sh
-# All of the end-to-end tests, from nothing: builds the product and the
+# All of the end-to-end tests, from nothing: builds the product, OPA and the
 # registries, installs the clients, runs the tests. Needs Go, gcc, make, git and
 # a Debian with apt, as root (dockerd and containerd are started).
 # Arguments go to "go test": e2e/run.sh ./flows -run Catalog -v
@@ -21,6 +21,7 @@ part() {
 
 part "authserver" make -C .. build
 part "registries" registries/build.sh
+part "opa" opa/build.sh
 part "clients" clients/install.sh
 part "vet" go vet ./...
 # Packages one after another: two dockerds at once would not be quicker on two

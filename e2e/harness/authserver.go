@@ -20,6 +20,7 @@ type Options struct {
 	// Config, when set, replaces init's authserver.yaml. It holds everything
 	// but the server section.
 	Config string
+	Set    []string // key.path=value, laid over the configuration
 }
 
 // Authserver is a running authserver.
@@ -27,6 +28,7 @@ type Authserver struct {
 	*Process
 	Dir      string // authserver.yaml, policy.yaml, users.htpasswd, data
 	URL      string // http://localhost:PORT
+	Ops      string // http://127.0.0.1:PORT
 	Service  string
 	Issuer   string
 	Root     string // path of the root certificate
@@ -48,7 +50,7 @@ func StartAuthserver(t testing.TB, o Options) *Authserver {
 	port := FreePort(t)
 	listen := fmt.Sprintf("127.0.0.1:%d", port)
 	ops := fmt.Sprintf("127.0.0.1:%d", FreePort(t))
-	a.URL = fmt.Sprintf("http://localhost:%d", port)
+	a.URL, a.Ops = fmt.Sprintf("http://localhost:%d", port), "http://"+ops
 
 	out := a.run(t, "", "init", a.Dir, "--service", o.Service, "--public-url", a.URL,
 		"--listen", listen, "--ops-listen", ops, "-o", "json")
@@ -73,8 +75,12 @@ func StartAuthserver(t testing.TB, o Options) *Authserver {
 		a.AddUser(t, name, password)
 	}
 
-	a.Process = Start(t, nil, a.binary, "serve", "--config", a.config())
-	a.Await(t, func() error { return expect("http://"+ops+"/readyz", http.StatusOK) })
+	serve := []string{"serve", "--config", a.config()}
+	for _, set := range o.Set {
+		serve = append(serve, "--set", set)
+	}
+	a.Process = Start(t, nil, a.binary, serve...)
+	a.Await(t, func() error { return expect(a.Ops+"/readyz", http.StatusOK) })
 	return a
 }
 
@@ -109,11 +115,12 @@ func (a *Authserver) Export(t testing.TB, format, service string) string {
 
 // An Answer is what the token endpoint says.
 type Answer struct {
-	Status      int    `json:"-"`
-	Body        string `json:"-"`
-	Token       string `json:"token"`
-	AccessToken string `json:"access_token"`
-	ExpiresIn   int    `json:"expires_in"`
+	Status      int         `json:"-"`
+	Header      http.Header `json:"-"`
+	Body        string      `json:"-"`
+	Token       string      `json:"token"`
+	AccessToken string      `json:"access_token"`
+	ExpiresIn   int         `json:"expires_in"`
 }
 
 // Ask asks the token endpoint like most clients do. An empty user is anonymous.
@@ -136,7 +143,7 @@ func (a *Authserver) Ask(t testing.TB, user, password, service string, scopes ..
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer := Answer{Status: response.StatusCode, Body: string(body)}
+	answer := Answer{Status: response.StatusCode, Header: response.Header, Body: string(body)}
 	if err := json.Unmarshal(body, &answer); err != nil {
 		t.Fatalf("token endpoint: status %d: %v\n%s", response.StatusCode, err, body)
 	}

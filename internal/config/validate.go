@@ -165,7 +165,7 @@ func (v *validation) webhook() {
 	}
 	u, err := url.Parse(w.URL)
 	switch {
-	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || !portOrNone(u.Host):
 		v.fault("acl.webhook.url", "%q is no address of a web server; would be right: https://opa.example.com/v1/data/registry/access", redactURL(w.URL))
 	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		v.fault("acl.webhook.url", "holds a user, a query or a fragment; a secret belongs into acl.webhook.token_file")
@@ -182,6 +182,16 @@ func (v *validation) webhook() {
 	if w.Parallel < 1 || w.Parallel > maxWebhookParallel {
 		v.fault("acl.webhook.parallel", "%d is out of range; would be right: 1 to %d, 64 is the default", w.Parallel, maxWebhookParallel)
 	}
+}
+
+// portOrNone tells whether what follows the host of a URL can be a port, or is nothing; "unix:" is no host.
+func portOrNone(host string) bool {
+	colon := strings.LastIndexByte(host, ':')
+	if colon < 0 || strings.HasSuffix(host, "]") {
+		return true
+	}
+	port, err := strconv.ParseUint(host[colon+1:], 10, 16)
+	return err == nil && port > 0
 }
 
 func (v *validation) issuer() {

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -32,10 +33,14 @@ const (
 	Answered = "answered"
 	Failed   = "failed"  // no clear answer in time
 	Skipped  = "skipped" // not asked: it failed again and again a moment ago
+	Busy     = "busy"    // not asked: too many questions are under way
 )
 
 // maxAnswer bounds an answer, in bytes: more than the largest question that can be granted as a whole.
 const maxAnswer = 1 << 20
+
+// maxHeader bounds the header of an answer, in bytes.
+const maxHeader = 64 << 10
 
 // breakAfter failures in a row, nobody is asked for a while: an outage is answered at once, and not made worse.
 const breakAfter = 5
@@ -62,8 +67,11 @@ type Client struct {
 	breaker *gobreaker.CircuitBreaker[scope.Set]
 }
 
-// errGone says that the asker went away, which tells nothing about who is asked.
-var errGone = errors.New("the client went away")
+// Errors that tell nothing about who is asked.
+var (
+	errGone = errors.New("the client went away")
+	errBusy = errors.New("not asked, too many questions are under way")
+)
 
 // New reads the files that the configuration names.
 func New(c Config) (*Client, error) {
@@ -98,18 +106,29 @@ func New(c Config) (*Client, error) {
 	}
 	client.http = &http.Client{
 		// No proxy from the environment: a decision is not for somebody in between.
+		// HTTP/1.1 only: there a question that gets no answer takes its connection with it. One connection of HTTP/2 serves all
+		// questions, and would fail all of them for as long as the kernel takes to find that the other side is gone.
 		Transport: &http.Transport{
-			TLSClientConfig: settings, ForceAttemptHTTP2: true,
+			TLSClientConfig: settings, MaxResponseHeaderBytes: maxHeader,
+			DisableCompression:  true, // endless nothing can be compressed, too
 			MaxIdleConnsPerHost: c.Parallel, IdleConnTimeout: 90 * time.Second,
+			// net/http goes on connecting when the question is given up.
+			DialContext: (&net.Dialer{Timeout: c.Timeout}).DialContext, TLSHandshakeTimeout: c.Timeout,
 		},
 		// A redirect would carry the question, and its answer, somewhere that nobody configured.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	client.breaker = gobreaker.NewCircuitBreaker[scope.Set](gobreaker.Settings{
-		Timeout:       c.Pause,
-		ReadyToTrip:   func(counts gobreaker.Counts) bool { return counts.ConsecutiveFailures >= breakAfter },
-		IsExcluded:    func(err error) bool { return errors.Is(err, errGone) },
-		OnStateChange: func(_ string, _, to gobreaker.State) { c.OnChange(to.String()) },
+		Timeout:     c.Pause,
+		ReadyToTrip: func(counts gobreaker.Counts) bool { return counts.ConsecutiveFailures >= breakAfter },
+		IsExcluded:  func(err error) bool { return errors.Is(err, errGone) || errors.Is(err, errBusy) },
+		OnStateChange: func(_ string, _, to gobreaker.State) {
+			if to == gobreaker.StateOpen {
+				// They may all be dead; the one request that tries again must not find that out one by one.
+				client.http.CloseIdleConnections()
+			}
+			c.OnChange(to.String())
+		},
 	})
 	return client, nil
 }
@@ -137,6 +156,8 @@ func (c *Client) Review(ctx context.Context, q Question) (scope.Set, error) {
 	switch {
 	case errors.Is(err, gobreaker.ErrOpenState), errors.Is(err, gobreaker.ErrTooManyRequests):
 		outcome, err = Skipped, fmt.Errorf("not asked, it failed %d times in a row: %w", breakAfter, err)
+	case errors.Is(err, errBusy):
+		outcome = Busy
 	case err != nil:
 		outcome = Failed
 	}
@@ -154,19 +175,27 @@ func (c *Client) ask(asker context.Context, q Question, body []byte) (scope.Set,
 	switch {
 	case err == nil:
 		return read(answer, q.Granted)
+	case errors.Is(err, errBusy):
+		return nil, err
 	case errors.Is(asker.Err(), context.Canceled):
 		return nil, errGone
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("no answer in %s", c.config.Timeout)
 	}
-	return nil, err
+	return nil, fmt.Errorf("%.200s", err) // net/http quotes what it cannot read
 }
 
 // post sends the question and returns the answer's body.
 func (c *Client) post(ctx context.Context, id string, body []byte) ([]byte, error) {
+	// Half of the time at most goes to waiting for a turn. Who gets one with little time left would take it from the next, to no
+	// avail, and under steady overload nobody would get an answer.
+	turn := time.NewTimer(c.config.Timeout / 2)
+	defer turn.Stop()
 	select {
 	case c.slots <- struct{}{}:
 		defer func() { <-c.slots }()
+	case <-turn.C:
+		return nil, errBusy
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -187,12 +216,14 @@ func (c *Client) post(ctx context.Context, id string, body []byte) ([]byte, erro
 		return nil, withoutURL(err)
 	}
 	defer func() { _ = response.Body.Close() }()
+	// Before anything is read: what follows a 101 has no end, and no time.
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("answered %d %s", response.StatusCode, http.StatusText(response.StatusCode))
+	}
 	answer, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
 	switch {
 	case err != nil:
 		return nil, err
-	case response.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("answered %s", response.Status)
 	case len(answer) > maxAnswer:
 		return nil, fmt.Errorf("answered with more than %d bytes", maxAnswer)
 	}
@@ -253,26 +284,25 @@ func newInput(q Question) input {
 
 // read reads an answer: true is all of granted, false nothing, {"access": […]} what it lists.
 func read(text []byte, granted scope.Set) (scope.Set, error) {
-	var answer struct {
-		Result json.RawMessage `json:"result"`
-	}
+	// Maps, because the fields of a struct are also found by names in other letters: "Result" is another field.
+	var answer map[string]json.RawMessage
 	if err := json.Unmarshal(text, &answer); err != nil {
 		return nil, fmt.Errorf("the answer is no JSON object: %w", err)
 	}
+	result := answer["result"]
 	var yes *bool
-	var list struct {
-		Access *[]scope.Access `json:"access"`
-	}
+	var object map[string]json.RawMessage
+	var list *[]scope.Access
 	switch {
-	case len(answer.Result) == 0:
+	case len(result) == 0:
 		return nil, errors.New("the answer has no result (OPA answers so when the rule that is asked for is not defined)")
-	case json.Unmarshal(answer.Result, &yes) == nil && yes != nil:
+	case json.Unmarshal(result, &yes) == nil && yes != nil:
 		if *yes {
 			return granted, nil
 		}
 		return scope.Set{}, nil
-	case json.Unmarshal(answer.Result, &list) == nil && list.Access != nil:
-		return scope.Canonical(*list.Access...), nil
+	case json.Unmarshal(result, &object) == nil && json.Unmarshal(object["access"], &list) == nil && list != nil:
+		return scope.Canonical(*list...), nil
 	}
 	return nil, errors.New(`the answer's result is neither true, false nor {"access": [{"type": …, "name": …, "actions": […]}]}`)
 }

@@ -1,10 +1,14 @@
 package webhook_test
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -109,7 +113,7 @@ func TestTheQuestionIsTheDocumentedOne(t *testing.T) {
 				if r.Method != http.MethodPost || r.URL.Path != "/v1/data/x" || r.Header.Get("Content-Type") != "application/json" || r.Header.Get("X-Request-Id") != "r1" {
 					t.Errorf("%s %s %v", r.Method, r.URL, r.Header)
 				}
-				for _, header := range []string{"Authorization", "Idempotency-Key"} {
+				for _, header := range []string{"Authorization", "Idempotency-Key", "Accept-Encoding"} {
 					if _, sent := r.Header[header]; sent {
 						t.Errorf("%s was sent", header)
 					}
@@ -145,6 +149,7 @@ func TestAnswers(t *testing.T) {
 	for answer, want := range map[string]string{
 		`{"result": true}`:                             granted.String(),
 		`{"result": true, "decision_id": "x"}`:         granted.String(),
+		`{"result": false, "Result": true}`:            "",
 		`{"result": false}`:                            "",
 		`{"result": {"access": []}}`:                   "",
 		`{"result": {"access": [], "reason": "late"}}`: "",
@@ -173,6 +178,8 @@ func TestAnswers(t *testing.T) {
 		`{"result": {"access": ["x"]}}`: cannot,
 		`{"result": true} {}`:           cannot,
 		`{"result": true`:               cannot,
+		`{"RESULT": true}`:              cannot,
+		`{"result": {"Access": []}}`:    cannot,
 		`{"result": {"access": [{"type": "repository", "name": "team/app", "actions": "pull"}]}}`: cannot,
 		`{"result": true, "pad": "` + strings.Repeat("x", 1<<20) + `"}`:                           cannot,
 	} {
@@ -241,6 +248,33 @@ func TestNoAnswerInTimeCannotSay(t *testing.T) {
 	w, _ := client(t, gone.URL+"/secret-path", nil)
 	if _, err := w.Review(t.Context(), question()); err == nil || strings.Contains(err.Error(), "secret-path") {
 		t.Errorf("nobody there: %v", err)
+	}
+}
+
+// Answers that net/http hands over as they come, or quotes.
+func TestAnswersThatAreNoneEndInTimeAndInAFewWords(t *testing.T) {
+	release := make(chan struct{})
+	defer close(release)
+	for _, answer := range []string{
+		"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+		"HTTP/1.1 599 " + strings.Repeat("A", 30_000) + "\r\nContent-Length: 0\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: 1" + strings.Repeat("A", 30_000) + "\r\n\r\n",
+		strings.Repeat("A", 30_000) + "\r\n\r\n",
+	} {
+		s := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+			c, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer func() { _ = c.Close() }()
+			_, _ = io.WriteString(c, answer)
+			<-release
+		})
+		w, _ := client(t, s.URL, nil)
+		if left, err := w.Review(t.Context(), question()); err == nil || len(err.Error()) > 250 {
+			t.Errorf("%.40q: %s, %v", answer, left, err)
+		}
 	}
 }
 
@@ -396,6 +430,40 @@ func TestNoMoreThanSoManyAtOnce(t *testing.T) {
 	}
 }
 
+// Too many questions are our own trouble: they end without an answer, and are not held against who is asked.
+func TestNoTurnIsNoFailure(t *testing.T) {
+	asked, release := make(chan struct{}), make(chan struct{})
+	s := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		asked <- struct{}{}
+		<-release
+		_, _ = io.WriteString(w, `{"result": true}`)
+	})
+	w, seen := client(t, s.URL, func(c *webhook.Config) { c.Parallel, c.Timeout = 1, 4*time.Second })
+	first := make(chan error)
+	go func() {
+		_, err := w.Review(context.Background(), question())
+		first <- err
+	}()
+	<-asked
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			if _, err := w.Review(context.Background(), question()); err == nil || !strings.Contains(err.Error(), "not asked, too many questions are under way") {
+				t.Errorf("no turn: %v", err)
+			}
+		})
+	}
+	all.Wait()
+	close(release)
+	if err := <-first; err != nil {
+		t.Errorf("the one that had its turn: %v", err)
+	}
+	list, states := seen.list()
+	if want := append(slices.Repeat([]string{webhook.Busy}, 8), webhook.Answered); !slices.Equal(list, want) || len(states) > 0 {
+		t.Errorf("observed %v, states %v", list, states)
+	}
+}
+
 // A server that restarts closes connections that we keep; the question is asked again on a new one.
 func TestAConnectionThatWasClosedMeanwhileIsNoFailure(t *testing.T) {
 	s := serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"result": true}`) })
@@ -405,6 +473,193 @@ func TestAConnectionThatWasClosedMeanwhileIsNoFailure(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.CloseClientConnections()
+	}
+}
+
+// A far side that takes the connection and then says nothing costs no more than the questions that are asked.
+func TestAHandshakeThatNeverEndsIsGivenUp(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	var taken, ended atomic.Int32
+	go func() {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			taken.Add(1)
+			go func() {
+				_, _ = io.Copy(io.Discard, c)
+				_ = c.Close()
+				ended.Add(1)
+			}()
+		}
+	}()
+	w, _ := client(t, "https://"+listener.Addr().String(), func(c *webhook.Config) { c.Timeout = 50 * time.Millisecond })
+	for range 3 {
+		if _, err := w.Review(t.Context(), question()); err == nil {
+			t.Fatal("granted")
+		}
+	}
+	eventually(t, "all connections are closed", func() bool { return taken.Load() == 3 && ended.Load() == 3 })
+}
+
+// A host that is gone without a word (power, a firewall, a moved address) leaves connections that look alive. The first
+// question after the pause gets through to who is there now, over HTTP/2 or not and however many connections were kept.
+func TestConnectionsThatHaveDiedSilentlyAreLeft(t *testing.T) {
+	for _, http2 := range []bool{false, true} {
+		t.Run(fmt.Sprintf("http2 %t", http2), func(t *testing.T) {
+			dir := t.TempDir()
+			ca := newCA(t, "ca")
+			caFile := filepath.Join(dir, "ca.crt")
+			writeTo(t, caFile, ca.pem())
+			var asking atomic.Int32
+			together := make(chan struct{})
+			s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				asking.Add(1)
+				<-together
+				_, _ = io.WriteString(w, `{"result": true}`)
+			}))
+			s.Config.ErrorLog, s.EnableHTTP2 = nobody, http2
+			s.TLS = ca.server(t, dir)
+			s.TLS.ClientAuth = tls.NoClientCert
+			s.StartTLS()
+			t.Cleanup(s.Close)
+			wire := newWire(t, s.Listener.Addr().String())
+
+			const kept = 20
+			const pause = 100 * time.Millisecond
+			w, seen := client(t, "https://"+strings.Replace(wire.address, "127.0.0.1", "localhost", 1), func(c *webhook.Config) {
+				c.CAFile, c.Parallel, c.Timeout, c.Pause = caFile, kept, time.Second, pause
+			})
+			var all sync.WaitGroup
+			for range kept {
+				all.Go(func() {
+					if _, err := w.Review(context.Background(), question()); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			eventually(t, "all are asking", func() bool { return asking.Load() == kept })
+			close(together)
+			all.Wait()
+
+			wire.silence()
+			for range 5 {
+				all.Go(func() {
+					if _, err := w.Review(context.Background(), question()); err == nil {
+						t.Error("an answer from nowhere")
+					}
+				})
+			}
+			all.Wait()
+			if _, states := seen.list(); !slices.Equal(states, []string{"open"}) {
+				t.Fatalf("states %v", states)
+			}
+			eventually(t, "somebody is asked again", func() bool { _, err := w.Review(t.Context(), question()); return err == nil })
+			if _, states := seen.list(); !slices.Equal(states, []string{"open", "half-open", "closed"}) {
+				t.Errorf("states %v: not the first one got through", states)
+			}
+		})
+	}
+}
+
+// wire is a way to a server that can be cut so that nobody notices.
+type wire struct {
+	address string
+	mu      sync.Mutex
+	cut     *atomic.Bool // for the connections of now
+}
+
+func newWire(t *testing.T, to string) *wire {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	w := &wire{address: listener.Addr().String(), cut: &atomic.Bool{}}
+	go func() {
+		for {
+			near, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			far, err := net.Dial("tcp", to)
+			if err != nil {
+				_ = near.Close()
+				continue
+			}
+			w.mu.Lock()
+			cut := w.cut
+			w.mu.Unlock()
+			carry := func(to, from net.Conn) {
+				buffer := make([]byte, 4096)
+				for {
+					n, err := from.Read(buffer)
+					if err != nil {
+						_ = to.Close()
+						return
+					}
+					if !cut.Load() {
+						_, _ = to.Write(buffer[:n])
+					}
+				}
+			}
+			go carry(near, far)
+			go carry(far, near)
+		}
+	}()
+	return w
+}
+
+// silence swallows what is said on the connections of now; later ones work.
+func (w *wire) silence() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cut.Store(true)
+	w.cut = &atomic.Bool{}
+}
+
+func TestALargeAnswerIsNotRead(t *testing.T) {
+	var zeros bytes.Buffer
+	bomb := gzip.NewWriter(&zeros)
+	_, _ = io.WriteString(bomb, `{"result": true, "pad": "`)
+	_, _ = bomb.Write(bytes.Repeat([]byte{'x'}, 8<<20))
+	_, _ = io.WriteString(bomb, `"}`)
+	_ = bomb.Close()
+	for name, handler := range map[string]http.HandlerFunc{
+		"header": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("X", strings.Repeat("x", 1<<20))
+			_, _ = io.WriteString(w, `{"result": true}`)
+		},
+		"compressed": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Encoding", "gzip")
+			_, _ = w.Write(zeros.Bytes())
+		},
+		"without end": func(w http.ResponseWriter, r *http.Request) {
+			for r.Context().Err() == nil {
+				_, _ = w.Write(bytes.Repeat([]byte{' '}, 64<<10))
+			}
+		},
+	} {
+		s := serve(t, handler)
+		w, _ := client(t, s.URL, nil)
+		if _, err := w.Review(t.Context(), question()); err == nil || strings.Contains(err.Error(), "no answer in") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func eventually(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !done(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not in time: %s", what)
+		}
 	}
 }
 
