@@ -24,6 +24,38 @@ func NewChain(backends []Authenticator, checker *Checker, observe func(backend, 
 	return &Chain{backends: backends, checker: checker, observe: observe}
 }
 
+// Lookup asks about a name without its password: the first backend that can be asked and knows the name decides, as in
+// Authenticate. ErrUnknown when none does.
+func (c *Chain) Lookup(ctx context.Context, name string) (Principal, string, error) {
+	return c.LookupIn(ctx, "", name)
+}
+
+// LookupIn is Lookup in the backends of one kind; "" is all.
+func (c *Chain) LookupIn(ctx context.Context, kind, name string) (Principal, string, error) {
+	var outage error
+	for _, b := range c.backends {
+		directory, ok := b.(Directory)
+		if !ok || kind != "" && b.Name() != kind {
+			continue
+		}
+		who, mark, err := directory.Lookup(ctx, name)
+		switch {
+		case err == nil:
+			who.Backend = b.Name()
+			return who, mark, nil
+		case errors.Is(err, ErrUnknown):
+		case errors.Is(err, ErrRefused):
+			return Principal{}, "", ErrRefused
+		default:
+			outage = errors.Join(outage, fmt.Errorf("users backend %s: %w", b.Name(), err))
+		}
+	}
+	if outage != nil {
+		return Principal{}, "", outage
+	}
+	return Principal{}, "", ErrUnknown
+}
+
 // Authenticate returns the principal, ErrRefused, or the error of a backend that could not say.
 func (c *Chain) Authenticate(ctx context.Context, creds Credentials) (Principal, error) {
 	var outage error

@@ -97,6 +97,15 @@ func parseHTPasswd(file string, data []byte) ([]htpasswdEntry, error) {
 	return entries, errors.Join(faults...)
 }
 
+// Lookup implements Directory.
+func (h *HTPasswd) Lookup(_ context.Context, name string) (Principal, string, error) {
+	user, known := h.users[name]
+	if !known {
+		return Principal{}, "", ErrUnknown
+	}
+	return Principal{Name: name, Kind: KindUser}, mark(string(user.hash)), nil
+}
+
 // Name implements Authenticator.
 func (h *HTPasswd) Name() string { return "htpasswd" }
 

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -31,6 +32,11 @@ type Principal struct {
 	Groups  []string       // as the backend reports them; policy may add more
 	Claims  map[string]any // of a federated identity, else nil
 	Backend string         // which backend vouches, as in Authenticator.Name
+
+	// Credential says what it came with when that was not its password, as in "access token 4F…". Scopes are what that
+	// credential may do at most, as scope patterns; nil = whatever the principal may.
+	Credential string
+	Scopes     []string
 }
 
 // Anonymous is who sent no credentials. It is never the answer to bad ones.
@@ -41,6 +47,7 @@ func Anonymous() Principal { return Principal{Kind: KindAnonymous} }
 type Credentials struct {
 	Username string
 	Password string
+	From     netip.Addr // where they came from; the zero Addr when it is not known
 }
 
 // The three answers of a backend are a Principal (known), an error that is ErrRefused (refused), and any other error

@@ -1,0 +1,341 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"authserver/internal/store"
+	"authserver/internal/users"
+)
+
+// postgres is the address of a PostgreSQL whose databases may be made and dropped; without it these tests run on SQLite
+// alone. e2e/run.sh starts one.
+var postgres = os.Getenv("AUTHSERVER_TEST_POSTGRES")
+
+// engines runs a test on every engine, each time with an empty database.
+func engines(t *testing.T, test func(t *testing.T, c store.Config)) {
+	t.Run("sqlite", func(t *testing.T) { test(t, sqliteConfig(t)) })
+	t.Run("postgres", func(t *testing.T) {
+		if postgres == "" {
+			t.Skip("AUTHSERVER_TEST_POSTGRES is not set")
+		}
+		test(t, postgresConfig(t))
+	})
+}
+
+func sqliteConfig(t *testing.T) store.Config {
+	return store.Config{URL: "sqlite:authserver.db", Dir: t.TempDir(), Timeout: 5 * time.Second}
+}
+
+func postgresConfig(t *testing.T) store.Config {
+	t.Helper()
+	ctx := context.Background()
+	admin, err := pgx.Connect(ctx, postgres)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := fmt.Sprintf("test_%d", time.Now().UnixNano())
+	if _, err := admin.Exec(ctx, "CREATE DATABASE "+name); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_, err := admin.Exec(ctx, "DROP DATABASE "+name+" WITH (FORCE)")
+		if err := errors.Join(err, admin.Close(ctx)); err != nil {
+			t.Error(err)
+		}
+	})
+	u, _, _ := strings.Cut(postgres, "?")
+	u = u[:strings.LastIndexByte(u, '/')+1] + name
+	return store.Config{URL: u + "?sslmode=disable", MaxConnections: 5, Timeout: 5 * time.Second}
+}
+
+func open(t *testing.T, c store.Config) *store.Store {
+	t.Helper()
+	s, err := store.Open(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+var now = time.Date(2026, 5, 6, 7, 8, 9, 123456000, time.UTC)
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func is(t *testing.T, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Errorf("error %v, want %v", err, want)
+	}
+}
+
+func TestAccounts(t *testing.T) {
+	engines(t, func(t *testing.T, c store.Config) {
+		s, ctx := open(t, c), t.Context()
+		alice := users.Account{Name: "alice", Kind: users.KindUser, Password: "hash", Created: now}
+		must(t, s.AddAccount(ctx, alice))
+		is(t, s.AddAccount(ctx, alice), users.ErrConflict)
+		must(t, s.AddAccount(ctx, users.Account{Name: "ci", Kind: users.KindRobot, Created: now, Disabled: true}))
+		alice.Groups, alice.Changed = []string{}, now
+		if got, err := s.Account(ctx, "alice"); err != nil || !reflect.DeepEqual(got, alice) {
+			t.Errorf("%+v, %v\nwant %+v", got, err, alice)
+		}
+		_, err := s.Account(ctx, "Alice")
+		is(t, err, users.ErrNotFound)
+		if list, err := s.Accounts(ctx, "", 10); err != nil || len(list) != 2 || list[1].Name != "ci" || list[1].Kind != users.KindRobot || !list[1].Disabled {
+			t.Errorf("%+v, %v", list, err)
+		}
+		if list, err := s.Accounts(ctx, "alice", 1); err != nil || len(list) != 1 || list[0].Name != "ci" {
+			t.Errorf("%+v, %v", list, err)
+		}
+
+		later := now.Add(time.Hour)
+		must(t, s.SetPassword(ctx, "alice", "hash2", later))
+		is(t, s.SetPassword(ctx, "ci", "hash", later), users.ErrNotFound) // a robot has none
+		is(t, s.SetPassword(ctx, "bob", "hash", later), users.ErrNotFound)
+		must(t, s.SetDisabled(ctx, "alice", true, later))
+		is(t, s.SetDisabled(ctx, "bob", true, later), users.ErrNotFound)
+		if got, err := s.Account(ctx, "alice"); err != nil || got.Password != "hash2" || !got.Disabled || !got.Changed.Equal(later) || !got.Created.Equal(now) {
+			t.Errorf("%+v, %v", got, err)
+		}
+		must(t, s.SetDisabled(ctx, "alice", false, later))
+
+		must(t, s.AddGroup(ctx, "dev", now))
+		must(t, s.AddGroup(ctx, "ops", now))
+		is(t, s.AddGroup(ctx, "dev", now), users.ErrConflict)
+		must(t, s.AddMember(ctx, "dev", "alice"))
+		must(t, s.AddMember(ctx, "dev", "alice"))
+		must(t, s.AddMember(ctx, "ops", "alice"))
+		must(t, s.AddMember(ctx, "dev", "ci"))
+		is(t, s.AddMember(ctx, "none", "alice"), users.ErrNotFound)
+		is(t, s.AddMember(ctx, "dev", "bob"), users.ErrNotFound)
+		if list, err := s.Groups(ctx); err != nil || !slices.Equal(list, []string{"dev", "ops"}) {
+			t.Errorf("%v, %v", list, err)
+		}
+		if list, err := s.Members(ctx, "dev"); err != nil || !slices.Equal(list, []string{"alice", "ci"}) {
+			t.Errorf("%v, %v", list, err)
+		}
+		_, err = s.Members(ctx, "none")
+		is(t, err, users.ErrNotFound)
+		if got, err := s.Account(ctx, "alice"); err != nil || !slices.Equal(got.Groups, []string{"dev", "ops"}) {
+			t.Errorf("%v, %v", got.Groups, err)
+		}
+		must(t, s.RemoveMember(ctx, "ops", "alice"))
+		is(t, s.RemoveMember(ctx, "ops", "alice"), users.ErrNotFound)
+		must(t, s.RemoveGroup(ctx, "dev"))
+		is(t, s.RemoveGroup(ctx, "dev"), users.ErrNotFound)
+		if got, err := s.Account(ctx, "alice"); err != nil || len(got.Groups) > 0 {
+			t.Errorf("%v, %v", got.Groups, err)
+		}
+		must(t, s.RemoveAccount(ctx, "alice"))
+		is(t, s.RemoveAccount(ctx, "alice"), users.ErrNotFound)
+		_, err = s.Account(ctx, "alice")
+		is(t, err, users.ErrNotFound)
+	})
+}
+
+func TestTokensEndWithTheirOwner(t *testing.T) {
+	engines(t, func(t *testing.T, c store.Config) {
+		s, ctx := open(t, c), t.Context()
+		token := users.AccessToken{
+			ID: "t1", Owner: "alice", Backend: "database", Name: "laptop", Shown: "asat_abc", Scopes: []string{"repository:team/**:pull"},
+			Networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Created: now, Expires: now.Add(time.Hour),
+		}
+		refresh := users.RefreshToken{ID: "r1", Owner: "alice", Backend: "database", Mark: "m", Service: "s", Client: "docker", Created: now, LastUsed: now}
+		fill := func() {
+			t.Helper()
+			must(t, s.AddAccount(ctx, users.Account{Name: "alice", Kind: users.KindUser, Password: "x", Created: now}))
+			must(t, s.AddAccessToken(ctx, "h1", token))
+			must(t, s.AddRefreshToken(ctx, "h1", refresh))
+		}
+		fill()
+		if got, err := s.AccessToken(ctx, "h1"); err != nil || !reflect.DeepEqual(got, token) {
+			t.Errorf("%+v, %v\nwant %+v", got, err, token)
+		}
+		if got, err := s.RefreshToken(ctx, "h1"); err != nil || !reflect.DeepEqual(got, refresh) {
+			t.Errorf("%+v, %v\nwant %+v", got, err, refresh)
+		}
+		for _, hash := range []string{"", "H1", "h2", "h1' OR '1'='1"} {
+			_, err := s.AccessToken(ctx, hash)
+			is(t, err, users.ErrNotFound)
+			_, err = s.RefreshToken(ctx, hash)
+			is(t, err, users.ErrNotFound)
+		}
+		again := token
+		again.ID = "t2"
+		is(t, s.AddAccessToken(ctx, "h2", again), users.ErrConflict) // the name
+		again.Name = "other"
+		is(t, s.AddAccessToken(ctx, "h1", again), users.ErrConflict) // the hash
+		again.Scopes, again.Networks, again.Expires = nil, nil, time.Time{}
+		must(t, s.AddAccessToken(ctx, "h2", again))
+		if got, err := s.AccessToken(ctx, "h2"); err != nil || got.Scopes != nil || got.Networks != nil || !got.Expires.IsZero() {
+			t.Errorf("%+v, %v", got, err)
+		}
+		if list, err := s.AccessTokens(ctx, "alice", "t1", 10); err != nil || len(list) != 1 || list[0].ID != "t2" {
+			t.Errorf("%+v, %v", list, err)
+		}
+		if list, err := s.AccessTokens(ctx, "", "", 10); err != nil || len(list) != 2 {
+			t.Errorf("%+v, %v", list, err)
+		}
+		if list, err := s.AccessTokens(ctx, "bob", "", 10); err != nil || len(list) != 0 {
+			t.Errorf("%+v, %v", list, err)
+		}
+
+		must(t, s.AccessTokenUsed(ctx, "t1", now.Add(time.Minute), "192.0.2.1"))
+		must(t, s.AccessTokenUsed(ctx, "t1", now, "192.0.2.9")) // another replica's, late
+		must(t, s.RefreshTokenUsed(ctx, "r1", now.Add(time.Minute)))
+		if got, _ := s.AccessToken(ctx, "h1"); !got.LastUsed.Equal(now.Add(time.Minute)) || got.LastFrom != "192.0.2.1" {
+			t.Errorf("%+v", got)
+		}
+		if got, _ := s.RefreshToken(ctx, "h1"); !got.LastUsed.Equal(now.Add(time.Minute)) {
+			t.Errorf("%+v", got)
+		}
+
+		ends := func(what string, access, refresh bool, change error) {
+			t.Helper()
+			must(t, change)
+			if _, err := s.AccessToken(ctx, "h1"); errors.Is(err, users.ErrNotFound) != access {
+				t.Errorf("%s: access token: %v", what, err)
+			}
+			if _, err := s.RefreshToken(ctx, "h1"); errors.Is(err, users.ErrNotFound) != refresh {
+				t.Errorf("%s: refresh token: %v", what, err)
+			}
+			if refresh && !access {
+				must(t, s.AddRefreshToken(ctx, "h1", users.RefreshToken{ID: "r1", Owner: "alice", Backend: "database", Created: now, LastUsed: now}))
+			}
+		}
+		ends("a new password", false, true, s.SetPassword(ctx, "alice", "y", now))
+		ends("a lock", false, true, s.SetDisabled(ctx, "alice", true, now))
+		ends("the end of a lock", false, false, s.SetDisabled(ctx, "alice", false, now))
+		ends("somebody of that name elsewhere", false, false, s.RemoveTokens(ctx, "htpasswd", "alice"))
+		ends("revoked", true, false, s.RevokeAccessToken(ctx, "t1"))
+		is(t, s.RevokeAccessToken(ctx, "t1"), users.ErrNotFound)
+		must(t, s.RevokeRefreshToken(ctx, "r1"))
+		is(t, s.RevokeRefreshToken(ctx, "r1"), users.ErrNotFound)
+		must(t, s.RemoveAccount(ctx, "alice"))
+		fill()
+		ends("removed", true, true, s.RemoveAccount(ctx, "alice"))
+	})
+}
+
+func TestSweep(t *testing.T) {
+	engines(t, func(t *testing.T, c store.Config) {
+		s, ctx := open(t, c), t.Context()
+		for i, expires := range []time.Time{{}, now.Add(time.Hour), now.Add(-time.Hour), now.Add(-8 * 24 * time.Hour)} {
+			must(t, s.AddAccessToken(ctx, fmt.Sprint(i), users.AccessToken{ID: fmt.Sprint(i), Owner: "a", Name: fmt.Sprint(i), Created: now, Expires: expires}))
+		}
+		for i, r := range []users.RefreshToken{{Created: now, LastUsed: now}, {Created: now.Add(-100 * time.Hour), LastUsed: now}, {Created: now, LastUsed: now.Add(-20 * time.Hour)}} {
+			r.ID = fmt.Sprint(i)
+			must(t, s.AddRefreshToken(ctx, fmt.Sprint(i), r))
+		}
+		if n, err := s.Sweep(ctx, now, now.Add(-10*time.Hour), now.Add(-50*time.Hour)); err != nil || n != 3 {
+			t.Errorf("%d, %v", n, err)
+		}
+		for i, kept := range []bool{true, true, true, false} {
+			if _, err := s.AccessToken(ctx, fmt.Sprint(i)); (err == nil) != kept {
+				t.Errorf("access token %d: %v", i, err)
+			}
+		}
+		for i, kept := range []bool{true, false, false} {
+			if _, err := s.RefreshToken(ctx, fmt.Sprint(i)); (err == nil) != kept {
+				t.Errorf("refresh token %d: %v", i, err)
+			}
+		}
+	})
+}
+
+// Several processes open an empty database at once, write to it at once, and see each other's changes.
+func TestManyAtOnce(t *testing.T) {
+	engines(t, func(t *testing.T, c store.Config) {
+		const processes, accounts = 4, 20
+		var all sync.WaitGroup
+		for p := range processes {
+			all.Go(func() {
+				s, err := store.Open(context.Background(), c)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer func() { _ = s.Close() }()
+				for i := range accounts {
+					name := fmt.Sprintf("p%d-%d", p, i)
+					if err := s.AddAccount(context.Background(), users.Account{Name: name, Kind: users.KindUser, Created: now}); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		all.Wait()
+		if list, err := open(t, c).Accounts(t.Context(), "", 1000); err != nil || len(list) != processes*accounts {
+			t.Errorf("%d accounts, %v", len(list), err)
+		}
+	})
+}
+
+func TestADatabaseOfANewerProgramIsRefused(t *testing.T) {
+	engines(t, func(t *testing.T, c store.Config) {
+		s := open(t, c)
+		if _, err := s.DB().Exec("INSERT INTO goose_db_version (version_id, is_applied) VALUES (9999, TRUE)"); err != nil {
+			t.Fatal(err)
+		}
+		_, err := store.Open(t.Context(), c)
+		is(t, err, store.ErrNewer)
+		if err == nil || !strings.Contains(err.Error(), "version 9999") {
+			t.Error(err)
+		}
+	})
+}
+
+func TestFilesAreForNobodyElse(t *testing.T) {
+	c := sqliteConfig(t)
+	s := open(t, c)
+	must(t, s.AddAccount(t.Context(), users.Account{Name: "a", Kind: users.KindUser, Created: now}))
+	copied := filepath.Join(t.TempDir(), "it's a copy.db")
+	must(t, s.Backup(t.Context(), copied))
+	if err := s.Backup(t.Context(), copied); err == nil {
+		t.Error("a backup was overwritten")
+	}
+	files, _ := filepath.Glob(filepath.Join(c.Dir, "authserver.db*"))
+	for _, file := range append(files, copied) {
+		if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", file, info.Mode(), err)
+		}
+	}
+	c.URL = "sqlite:" + copied
+	if _, err := open(t, c).Account(t.Context(), "a"); err != nil {
+		t.Errorf("the backup: %v", err)
+	}
+}
+
+func TestBadAddresses(t *testing.T) {
+	for url, want := range map[string]string{
+		"":                                    "is no database",
+		"mysql://u:hunter2@h/d":               `"mysql:…" is no database`,
+		"postgres://u:hunter2@h:port/d":       "the address of PostgreSQL cannot be read",
+		"sqlite:missing/folder/authserver.db": "no such file or directory",
+		"postgres://u:hunter2@127.0.0.1:1/d":  "connection refused",
+	} {
+		_, err := store.Open(t.Context(), store.Config{URL: url, Dir: t.TempDir(), Timeout: time.Second, MaxConnections: 1})
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
+}

@@ -1,0 +1,112 @@
+package users
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// AccessToken is a credential that its owner made: it is used as the owner's password, and may do what both the owner
+// and its own scopes allow.
+type AccessToken struct {
+	ID       string
+	Owner    string // the name of a user or robot
+	Backend  string // of the owner: somebody of that name elsewhere is somebody else
+	Name     string // unique for the owner
+	Shown    string // its beginning, to tell it from others
+	Scopes   []string
+	Networks []netip.Prefix // from which it can be used; none = from everywhere
+	Created  time.Time
+	Expires  time.Time // zero = never
+	LastUsed time.Time // zero = never; to the minute
+	LastFrom string    // address
+}
+
+// NewAccessToken makes the secret of a token: what its owner is shown once, and the hash to keep.
+func NewAccessToken() (secret, hash, shown string) { return newSecret(accessPrefix) }
+
+// IsAccessToken tells whether a password is meant to be an access token.
+func IsAccessToken(password string) bool { return strings.HasPrefix(password, accessPrefix) }
+
+// AccessTokenStore is where access tokens are kept. ErrNotFound when there is none with that hash.
+type AccessTokenStore interface {
+	AccessToken(ctx context.Context, hash string) (AccessToken, error)
+	// AccessTokenUsed notes the use of a token.
+	AccessTokenUsed(ctx context.Context, id string, at time.Time, from string) error
+}
+
+// AccessTokens lets access tokens stand in for passwords, before a chain of backends.
+type AccessTokens struct {
+	store   AccessTokenStore
+	chain   *Chain
+	now     func() time.Time
+	observe func(backend, outcome string)
+}
+
+// NewAccessTokens returns an authenticator that knows access tokens and asks chain about everything else.
+func NewAccessTokens(store AccessTokenStore, chain *Chain, now func() time.Time) *AccessTokens {
+	return &AccessTokens{store: store, chain: chain, now: now, observe: chain.observe}
+}
+
+// accessTokenBackend labels metrics.
+const accessTokenBackend = "access_token"
+
+// noteEvery is how often the use of a token is written down.
+const noteEvery = time.Minute
+
+// Authenticate implements the contract of an Authenticator. What looks like an access token is never tried as a
+// password, so a revoked one cannot be good anywhere else.
+func (t *AccessTokens) Authenticate(ctx context.Context, c Credentials) (Principal, error) {
+	if !IsAccessToken(c.Password) {
+		return t.chain.Authenticate(ctx, c)
+	}
+	who, err := t.authenticate(ctx, c)
+	switch {
+	case err == nil:
+		t.observe(accessTokenBackend, "known")
+	case errors.Is(err, ErrRefused):
+		t.observe(accessTokenBackend, "refused")
+		err = ErrRefused // whatever is wrong with it, the words are the same
+	default:
+		t.observe(accessTokenBackend, "unavailable")
+	}
+	return who, err
+}
+
+func (t *AccessTokens) authenticate(ctx context.Context, c Credentials) (Principal, error) {
+	if !wellFormed(accessPrefix, c.Password) {
+		return Principal{}, ErrRefused
+	}
+	// The store finds it by its hash: how long that takes says nothing about other tokens.
+	token, err := t.store.AccessToken(ctx, secretHash(c.Password))
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return Principal{}, ErrRefused
+	case err != nil:
+		return Principal{}, err
+	}
+	now := t.now()
+	if token.Owner != c.Username || !token.Expires.IsZero() && !now.Before(token.Expires) || !token.usableFrom(c.From) {
+		return Principal{}, ErrRefused
+	}
+	// The owner is asked for at every use: who is disabled or gone has no tokens.
+	who, _, err := t.chain.LookupIn(ctx, token.Backend, token.Owner)
+	if err != nil {
+		return Principal{}, err
+	}
+	if now.Sub(token.LastUsed) >= noteEvery {
+		if err := t.store.AccessTokenUsed(ctx, token.ID, now, c.From.String()); err != nil {
+			return Principal{}, err
+		}
+	}
+	who.Credential, who.Scopes = "access token "+token.ID, token.Scopes
+	return who, nil
+}
+
+// usableFrom fails closed when the address is not known.
+func (t AccessToken) usableFrom(from netip.Addr) bool {
+	return len(t.Networks) == 0 || from.IsValid() && slices.ContainsFunc(t.Networks, func(n netip.Prefix) bool { return n.Contains(from) })
+}
