@@ -139,7 +139,10 @@ func reason(policy *acl.Policy, v scope.Verdict) string {
 	list := func(rules []string) string {
 		texts := make([]string, len(rules))
 		for i, r := range rules {
-			texts[i] = fmt.Sprintf("%s (%s)", r, policy.Where(r))
+			texts[i] = r
+			if where := policy.Where(r); where != "" {
+				texts[i] += " (" + where + ")"
+			}
 		}
 		return strings.Join(texts, ", ")
 	}

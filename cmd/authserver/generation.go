@@ -15,11 +15,13 @@ import (
 	"authserver/internal/acl"
 	"authserver/internal/audit"
 	"authserver/internal/config"
+	"authserver/internal/durable"
 	"authserver/internal/issuer"
 	"authserver/internal/metrics"
 	"authserver/internal/network"
 	"authserver/internal/scope"
 	"authserver/internal/server"
+	"authserver/internal/store"
 	"authserver/internal/users"
 	"authserver/internal/webhook"
 )
@@ -30,6 +32,7 @@ type lasting struct {
 	metrics *metrics.Metrics
 	audit   *audit.Log
 	checker *users.Checker
+	store   *store.Store // nil = there is no database
 }
 
 // generation is everything that a configuration makes. It is built aside, checked, and used as a whole or not at all.
@@ -58,7 +61,7 @@ func newGeneration(c *config.Config, l lasting, dryRun bool) (*generation, error
 	g.policy = policy
 
 	checker := l.checker.ForChain()
-	backends, err := openBackends(c, checker)
+	backends, err := openBackends(c, checker, l.store)
 	note(err)
 
 	ring, err := openKeyring(c, dryRun)
@@ -71,10 +74,15 @@ func newGeneration(c *config.Config, l lasting, dryRun bool) (*generation, error
 	}
 	g.ring = ring
 
-	mint, err := issuer.New(issuer.Config{
-		Services: services(c), Keyring: ring, Policy: policy, Reviewer: last, Audit: l.audit,
-		Users: users.NewChain(backends, checker, l.metrics.Authentication),
-	})
+	chain := users.NewChain(backends, checker, l.metrics.Authentication)
+	minting := issuer.Config{Services: services(c), Keyring: ring, Policy: policy, Reviewer: last, Audit: l.audit, Users: chain}
+	if l.store != nil {
+		minting.Users = users.NewAccessTokens(l.store, chain, time.Now)
+		if c.Refresh.Enabled {
+			minting.Logins = users.NewRefreshTokens(l.store, chain, time.Duration(c.Refresh.IdleLifetime), time.Duration(c.Refresh.MaxLifetime))
+		}
+	}
+	mint, err := issuer.New(minting)
 	if err != nil {
 		return nil, err
 	}
@@ -93,8 +101,8 @@ func newGeneration(c *config.Config, l lasting, dryRun bool) (*generation, error
 // backend is a users[] block, read and not yet opened.
 type backend struct {
 	file  string // it is made from, "" for none
-	edits bool   // file is one that the user commands edit
-	open  func(*users.Checker) (users.Authenticator, error)
+	edits bool   // the user commands can change it
+	open  func(*users.Checker, *store.Store) (users.Authenticator, error)
 }
 
 // describe reads users[i]. This is the one switch that names all backends.
@@ -102,21 +110,27 @@ func describe(c *config.Config, i int) (backend, error) {
 	switch kind := c.Users[i]["kind"]; kind {
 	case "htpasswd":
 		file, err := htpasswdFile(c, i)
-		return backend{file, true, func(checker *users.Checker) (users.Authenticator, error) { return users.LoadHTPasswd(file, checker) }}, err
+		return backend{file, true, func(checker *users.Checker, _ *store.Store) (users.Authenticator, error) {
+			return users.LoadHTPasswd(file, checker)
+		}}, err
+	case "database":
+		return backend{"", true, func(checker *users.Checker, accounts *store.Store) (users.Authenticator, error) {
+			return users.NewDatabase(accounts, checker, c.Passwords.BcryptCost), nil
+		}}, c.DecodeUsers(i, &users.DatabaseOptions{})
 	default:
-		return backend{}, c.Fault(fmt.Sprintf("users[%d].kind", i), fmt.Errorf("%q is not known; would be right: htpasswd", kind))
+		return backend{}, c.Fault(fmt.Sprintf("users[%d].kind", i), fmt.Errorf("%q is not known; would be right: htpasswd or database", kind))
 	}
 }
 
 // openBackends makes the identity backends in the order of users[].
-func openBackends(c *config.Config, checker *users.Checker) ([]users.Authenticator, error) {
+func openBackends(c *config.Config, checker *users.Checker, accounts *store.Store) ([]users.Authenticator, error) {
 	var opened []users.Authenticator
 	var faults []error
 	for i := range c.Users {
 		b, err := describe(c, i)
 		if err == nil {
 			var a users.Authenticator
-			if a, err = b.open(checker); err == nil {
+			if a, err = b.open(checker, accounts); err == nil {
 				opened = append(opened, a)
 			}
 		}
@@ -189,6 +203,24 @@ func openWebhook(c *config.Config, policy *acl.Policy, l lasting) (issuer.Review
 		return nil, c.Fault("acl.webhook", err)
 	}
 	return reviewer{policy, client}, nil
+}
+
+// openStore opens the database; nil when there is none.
+func openStore(ctx context.Context, c *config.Config) (*store.Store, error) {
+	d := c.Database
+	if !d.Enabled() {
+		return nil, nil
+	}
+	if err := durable.Mkdir(c.Issuer.DataDir, 0o700); err != nil {
+		return nil, c.Fault("issuer.data_dir", err)
+	}
+	s, err := store.Open(ctx, store.Config{
+		URL: d.URL, Dir: c.Issuer.DataDir, PasswordFile: d.PasswordFile, MaxConnections: d.MaxConnections, Timeout: time.Duration(d.Timeout),
+	})
+	if err != nil {
+		return nil, c.Fault("database.url", err)
+	}
+	return s, nil
 }
 
 func services(c *config.Config) []issuer.Service {

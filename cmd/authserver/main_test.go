@@ -174,7 +174,7 @@ func TestInitWithBadFlagsLeavesNothing(t *testing.T) {
 
 func TestUserCommandsEditTheUsersFile(t *testing.T) {
 	file, _ := initialised(t)
-	cheap := []string{"--config", file, "--set", "passwords.bcrypt_cost=4"}
+	cheap := []string{"--config", file, "--set", "passwords.bcrypt_cost=4", "--backend", "htpasswd"}
 	user := func(stdin string, args ...string) (string, string, int) {
 		return call(t, stdin, append(append([]string{"user"}, args...), cheap...)...)
 	}
@@ -206,7 +206,8 @@ func TestUserCommandsEditTheUsersFile(t *testing.T) {
 		{"x\n", []string{"add", "bob"}, exitMisuse, "--password-stdin"},
 		{"x\n", []string{"add", "--password-stdin"}, exitMisuse, "accepts 1 arg"},
 		{"x\n", []string{"add", "bob", "secret", "--password-stdin"}, exitMisuse, "accepts 1 arg"},
-		{"x\n", []string{"add", "bob", "--password-stdin", "--backend", "ldap"}, exitNo, "--backend ldap: there is no users block of this kind"},
+		{"", []string{"disable", "alice"}, exitNo, "knows names and passwords only"},
+		{"", []string{"add", "bob", "--robot"}, exitNo, "knows names and passwords only"},
 	}
 	for _, r := range refusals {
 		if _, stderr, status := user(r.stdin, r.args...); status != r.want || !strings.Contains(stderr, r.says) {
@@ -232,7 +233,7 @@ func TestUserCommandsWithoutAUsersFile(t *testing.T) {
 	if _, stderr, status := call(t, "", "config", "check", "--config", file); status != exitNo || !strings.Contains(stderr, "user add NAME") {
 		t.Errorf("status %d: %s", status, stderr)
 	}
-	must(t, "x\n", "user", "add", "alice", "--password-stdin", "--config", file, "--set", "passwords.bcrypt_cost=4")
+	must(t, "x\n", "user", "add", "alice", "--backend", "htpasswd", "--password-stdin", "--config", file, "--set", "passwords.bcrypt_cost=4")
 	must(t, "", "config", "check", "--config", file)
 	if err := os.WriteFile(file, []byte("services: [{name: a}]\nacl: {files: [policy.yaml]}\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -282,7 +283,7 @@ func TestConfigCheckChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := snapshot(t, dir)
-	if out := must(t, "", "config", "check", "--config", file); out != "ok: 1 services, 4 rules, 1 user backends\n" {
+	if out := must(t, "", "config", "check", "--config", file); out != "ok: 1 services, 4 rules, 2 user backends\n" {
 		t.Errorf("said %q", out)
 	}
 	if snapshot(t, dir) != before {
@@ -534,7 +535,7 @@ func TestVersionHelpAndCompletion(t *testing.T) {
 			t.Errorf("completion %s", shell)
 		}
 	}
-	for _, args := range [][]string{{"nonsense"}, {"user"}, {"acl"}, {"key"}, {"config"}, {"serve", "now"}, {"version", "--nonsense"}, {"init", "a", "b"}, {"token", "create"}, {"doctor"}} {
+	for _, args := range [][]string{{"nonsense"}, {"user"}, {"acl"}, {"key"}, {"config"}, {"serve", "now"}, {"version", "--nonsense"}, {"init", "a", "b"}, {"token"}, {"group"}, {"database"}, {"token", "create"}, {"doctor"}} {
 		if _, stderr, status := call(t, "", args...); status != exitMisuse || stderr == "" {
 			t.Errorf("%v: status %d: %s", args, status, stderr)
 		}
@@ -561,11 +562,13 @@ func TestAnUnknownBackendIsAnError(t *testing.T) {
 		t.Fatal(err)
 	}
 	for from, says := range map[string]string{
-		"kind: ldap\n    file: x": `users[0].kind: "ldap" is not known; would be right: htpasswd`,
+		"kind: ldap\n    file: x": `users[0].kind: "ldap" is not known; would be right: htpasswd or database`,
 		"kind: htpasswd":          "users[0].file: missing; would be right: file: users.htpasswd",
 		"kind: htpasswd\n    file: users.htpasswd\n    fil: x": "users[0].fil: unknown key; known here: file",
 	} {
-		changed := bytes.Replace(text, []byte("kind: htpasswd\n    file: users.htpasswd"), []byte(from), 1)
+		_, after, _ := bytes.Cut(text, []byte("file: users.htpasswd\n"))
+		before, _, _ := bytes.Cut(text, []byte("kind: htpasswd"))
+		changed := slices.Concat(before, []byte(from+"\n"), after)
 		if err := os.WriteFile(file, changed, 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -79,6 +79,13 @@ func (h *hand) serve(ctx context.Context) error {
 		return err
 	}
 	s.lasting = lasting{log: newLogger(h.stderr, c.Log.Format, s.level), metrics: m, audit: record, checker: users.NewChecker(m.PasswordCheck)}
+	if s.lasting.store, err = openStore(ctx, c); err != nil {
+		return err
+	}
+	if s.lasting.store != nil {
+		defer func() { _ = s.lasting.store.Close() }()
+		m.WatchDatabase(s.lasting.store.DB(), s.lasting.store.Ping)
+	}
 	g, err := newGeneration(c, s.lasting, false)
 	if err != nil {
 		return err
@@ -171,7 +178,22 @@ func (s *service) attend(ctx context.Context, failed <-chan error, hangup <-chan
 			seen = stamp
 		case <-renew.C:
 			s.reload("keys due")
+			s.sweep(ctx)
 		}
+	}
+}
+
+// sweep deletes tokens that have ended.
+func (s *service) sweep(ctx context.Context) {
+	if s.lasting.store == nil {
+		return
+	}
+	c, now := s.current.Load().config, time.Now()
+	n, err := s.lasting.store.Sweep(ctx, now, now.Add(-time.Duration(c.Refresh.IdleLifetime)), now.Add(-time.Duration(c.Refresh.MaxLifetime)))
+	if err != nil {
+		s.lasting.log.Warn("tokens that have ended could not be deleted; they are refused all the same", "error", err.Error())
+	} else if n > 0 {
+		s.lasting.log.Info("tokens that have ended were deleted", "count", n)
 	}
 }
 
@@ -190,8 +212,8 @@ func (s *service) reload(why string) {
 		return
 	}
 	if old := s.running; old.Server.Listen != c.Server.Listen || old.Server.OpsListen != c.Server.OpsListen ||
-		old.Server.TLS != c.Server.TLS || old.Log.Format != c.Log.Format || old.Audit != c.Audit {
-		log.Warn("a change of server.listen, server.ops_listen, server.tls, log.format or audit needs a restart")
+		old.Server.TLS != c.Server.TLS || old.Log.Format != c.Log.Format || old.Audit != c.Audit || old.Database != c.Database {
+		log.Warn("a change of server.listen, server.ops_listen, server.tls, log.format, audit or database needs a restart")
 	}
 	s.use(g, stamp)
 	log.Info("configuration in use", "why", why)

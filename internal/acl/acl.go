@@ -33,6 +33,8 @@ type question struct {
 	now     time.Time
 	found   []int32
 	matched []*rule
+	limited bool  // the credential has scopes of its own
+	limit   limit // these
 
 	evaluated map[evaluation]outcome // conditions, each asked once
 	cost      uint64                 // of them, so far
@@ -48,6 +50,10 @@ func (p *Policy) ask(who users.Principal, from netip.Addr, service string, now t
 	q := &question{from: from, service: service, now: now}
 	q.subject = p.newSubject(who)
 	q.who, q.found, q.matched = &q.subject, q.foundRoom[:0], q.matchedRoom[:0]
+	if who.Scopes != nil {
+		q.limited = true
+		q.limit, _ = parseLimit(who.Scopes) // what cannot be read allows nothing
+	}
 	return q
 }
 
@@ -264,6 +270,10 @@ func (p *Policy) decideAction(q *question, matched []*rule, typ, name, action st
 		if p.combining == FirstApplicable {
 			break
 		}
+	}
+	// A credential that is narrower than who it belongs to: never more than either may.
+	if q.limited && !q.limit.allows(typ, name, action) {
+		v.DeniedBy = append(v.DeniedBy, LimitName)
 	}
 	v.Granted = len(v.AllowedBy) > 0 && len(v.DeniedBy) == 0
 	return v

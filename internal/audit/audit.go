@@ -35,7 +35,8 @@ type Event struct {
 	Principal string    `json:"principal"` // who it is, or, when refused, who it claimed to be
 	Kind      string    `json:"kind,omitempty"`
 	Backend   string    `json:"backend,omitempty"`
-	Client    string    `json:"client"` // address
+	Using     string    `json:"credential,omitempty"` // what it came with instead of its password
+	Client    string    `json:"client"`               // address
 	Service   string    `json:"service"`
 	Asked     string    `json:"asked"`
 	Dropped   int       `json:"dropped,omitempty"` // scopes that could not be read
@@ -45,6 +46,7 @@ type Event struct {
 	Failed    []string  `json:"failed,omitempty"` // rules whose condition could not be evaluated
 	TokenID   string    `json:"jti,omitempty"`
 	KeyID     string    `json:"kid,omitempty"`
+	Refresh   bool      `json:"refresh_token,omitempty"` // one was given
 }
 
 // Log writes events to one place.

@@ -20,6 +20,8 @@ type Config struct {
 	Users     []map[string]any `yaml:"users"` // decoded by DecodeUsers
 	ACL       ACL              `yaml:"acl"`
 	Passwords Passwords        `yaml:"passwords"`
+	Database  Database         `yaml:"database"`
+	Refresh   RefreshTokens    `yaml:"refresh_tokens"`
 	Log       Log              `yaml:"log"`
 	Audit     Audit            `yaml:"audit"`
 
@@ -116,6 +118,24 @@ type Passwords struct {
 	BcryptCost int `yaml:"bcrypt_cost"`
 }
 
+// Database is where accounts and tokens are kept.
+type Database struct {
+	URL            string            `yaml:"url"` // sqlite:FILE, postgres://… or none
+	PasswordFile   string            `yaml:"password_file"`
+	MaxConnections int               `yaml:"max_connections"` // PostgreSQL
+	Timeout        document.Duration `yaml:"timeout"`         // of one statement
+}
+
+// Enabled tells whether there is a database.
+func (d Database) Enabled() bool { return d.URL != "none" }
+
+// RefreshTokens are logins that clients keep instead of a password.
+type RefreshTokens struct {
+	Enabled      bool              `yaml:"enabled"`
+	IdleLifetime document.Duration `yaml:"idle_lifetime"` // since the last use
+	MaxLifetime  document.Duration `yaml:"max_lifetime"`  // since the login
+}
+
 // Log is the operator's log, on stderr.
 type Log struct {
 	Level  string `yaml:"level"`
@@ -146,6 +166,8 @@ func Defaults() Config {
 			Timeout: document.Duration(2 * time.Second), Parallel: 64, Pause: document.Duration(5 * time.Second),
 		}},
 		Passwords: Passwords{BcryptCost: 12},
+		Database:  Database{URL: "sqlite:authserver.db", MaxConnections: 10, Timeout: document.Duration(5 * time.Second)},
+		Refresh:   RefreshTokens{IdleLifetime: document.Duration(720 * time.Hour), MaxLifetime: document.Duration(8760 * time.Hour)},
 		Log:       Log{Level: "info", Format: "json"},
 		Audit:     Audit{Output: "stderr"},
 	}

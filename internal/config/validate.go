@@ -72,6 +72,7 @@ func (c *Config) validate() []error {
 		v.fault("acl.files", "missing; without a policy nobody may do anything, would be right: files: [policy.yaml]")
 	}
 	v.webhook()
+	v.database()
 	if cost := c.Passwords.BcryptCost; cost < 4 || cost > 16 {
 		v.fault("passwords.bcrypt_cost", "%d is out of range; would be right: 4 to 16, 12 is the default", cost)
 	}
@@ -192,6 +193,50 @@ func portOrNone(host string) bool {
 	}
 	port, err := strconv.ParseUint(host[colon+1:], 10, 16)
 	return err == nil && port > 0
+}
+
+// Bounds of the database's keys: a statement must fit into the time of an answer (12 s), beside the password.
+const (
+	minStatement, maxStatement           = 100 * time.Millisecond, 10 * time.Second
+	maxConnections                       = 1000
+	minRefreshLifetime, maxRefreshForAll = time.Minute, 5 * 8760 * time.Hour
+)
+
+func (v *validation) database() {
+	d := v.c.Database
+	switch scheme, rest, _ := strings.Cut(d.URL, ":"); {
+	case d.URL == "none":
+	case scheme == "sqlite" && rest != "" && !strings.ContainsAny(rest, "?#"):
+	case scheme == "postgres" || scheme == "postgresql":
+		u, err := url.Parse(d.URL)
+		if err != nil || u.Host == "" && u.Query().Get("host") == "" {
+			v.fault("database.url", "cannot be read; would be right: postgres://user@host:5432/name?sslmode=verify-full")
+			break
+		}
+		_, hasPassword := u.User.Password()
+		if (hasPassword || u.Query().Has("password")) && !strings.HasPrefix(v.c.where("database.url"), "environment ") {
+			v.fault("database.url", "holds a password; it belongs into database.password_file, or the whole key into the environment")
+		}
+	default:
+		v.fault("database.url", "%q is no database; would be right: sqlite:authserver.db, postgres://user@host/name or none", scheme+":…")
+	}
+	if d.PasswordFile != "" && !strings.HasPrefix(d.URL, "postgres") {
+		v.fault("database.password_file", "is for PostgreSQL only")
+	}
+	if d.MaxConnections < 1 || d.MaxConnections > maxConnections {
+		v.fault("database.max_connections", "%d is out of range; would be right: 1 to %d, 10 is the default", d.MaxConnections, maxConnections)
+	}
+	v.between("database.timeout", d.Timeout, minStatement, maxStatement)
+	v.between("refresh_tokens.idle_lifetime", v.c.Refresh.IdleLifetime, minRefreshLifetime, maxRefreshForAll)
+	v.between("refresh_tokens.max_lifetime", v.c.Refresh.MaxLifetime, minRefreshLifetime, maxRefreshForAll)
+	if v.c.Refresh.Enabled && !d.Enabled() {
+		v.fault("refresh_tokens.enabled", "needs a database, but database.url is none")
+	}
+	for i, block := range v.c.Users {
+		if block["kind"] == "database" && !d.Enabled() {
+			v.fault(fmt.Sprintf("users[%d].kind", i), "database, but database.url is none")
+		}
+	}
 }
 
 func (v *validation) issuer() {

@@ -70,7 +70,7 @@ func (c *converter) groups(out *strings.Builder) {
 					c.note(Lost, u.line, "users.\"\".labels."+l, "the anonymous user is in no group here; name anonymous in the rules that are meant")
 				case !labelName.MatchString(l) || !groupName(group):
 					c.note(Lost, u.line, "users."+u.name+".labels."+l, "%q cannot be part of a group's name", v)
-				case !groupName(u.name): // no user here: users said so, or a name like a pattern
+				case !memberName(u.name): // no user here: users said so, or a name like a pattern
 					c.note(Lost, u.line, "users."+u.name+".labels."+l, "%q cannot be a member of a group", u.name)
 				default:
 					members[group] = append(members[group], u.name)
@@ -87,6 +87,11 @@ func (c *converter) groups(out *strings.Builder) {
 		fmt.Fprintf(out, "  %s: %s\n", quote(g), list(slices.Compact(members[g])))
 	}
 	out.WriteString("\n")
+}
+
+func memberName(s string) bool {
+	_, err := users.ParseName(s)
+	return err == nil && !strings.ContainsAny(s, "*{}")
 }
 
 func groupName(s string) bool {

@@ -49,6 +49,14 @@ type Review struct {
 // ReviewerName stands in verdicts and records among the rules that deny.
 const ReviewerName = "acl.webhook"
 
+// Logins are what clients keep instead of a password: refresh tokens.
+type Logins interface {
+	// Begin gives a token to who has just logged in, or "" when there is none for such a login.
+	Begin(ctx context.Context, who users.Principal, service, client string, now time.Time) (string, error)
+	// Redeem tells who a token stands for. Its errors are those of an Authenticator.
+	Redeem(ctx context.Context, token, service string, now time.Time) (users.Principal, error)
+}
+
 // Recorder keeps the record of decisions. When it fails there is no token.
 type Recorder interface {
 	Record(audit.Event) error
@@ -71,7 +79,10 @@ type Request struct {
 	// Credentials nil means that none were sent: the anonymous principal. BadCredentials says why what was sent cannot
 	// be credentials; then the answer is a refusal, never anonymous.
 	Credentials    *users.Credentials
+	RefreshToken   string // instead of Credentials
 	BadCredentials string
+	Offline        bool   // it asks for a refresh token
+	ClientName     string // client_id, as the client says
 	Account        string // whom the client says it is; must be who it is when not empty
 	Asked          scope.Set
 	Dropped        int // scopes that could not be read
@@ -87,6 +98,9 @@ type Result struct {
 	Verdicts  []scope.Verdict
 	Service   string // "" when it is not one of ours
 	Outcome   string // one of audit's
+
+	RefreshToken string // "" = none
+	RefreshErr   error  // why there is none although it was asked for: the login holds without
 }
 
 // Errors of Issue beside users.ErrRefused. Anything else is our own fault.
@@ -98,13 +112,14 @@ var (
 	ErrUndecided      = fmt.Errorf("%w what is granted", ErrUnavailable) // what it may do
 )
 
-// Config is what an Issuer is made of. All fields but Reviewer, Now and Random must be set.
+// Config is what an Issuer is made of. All fields but Reviewer, Logins, Now and Random must be set.
 type Config struct {
 	Services []Service // the first is meant when a request names none
 	Keyring  *Keyring
 	Users    Authenticator
 	Policy   Decider
 	Reviewer Reviewer // nil = the policy has the last word
+	Logins   Logins   // nil = there are no refresh tokens
 	Audit    Recorder
 	Now      func() time.Time // nil = time.Now
 	Random   io.Reader        // nil = crypto/rand
@@ -118,6 +133,7 @@ type Issuer struct {
 	users    Authenticator
 	policy   Decider
 	reviewer Reviewer
+	logins   Logins
 	audit    Recorder
 	now      func() time.Time
 	random   io.Reader
@@ -131,7 +147,7 @@ func New(c Config) (*Issuer, error) {
 	if c.Random == nil {
 		c.Random = rand.Reader
 	}
-	i := &Issuer{services: map[string]Service{}, ring: c.Keyring, users: c.Users, policy: c.Policy, reviewer: c.Reviewer, audit: c.Audit, now: c.Now, random: c.Random}
+	i := &Issuer{services: map[string]Service{}, ring: c.Keyring, users: c.Users, policy: c.Policy, reviewer: c.Reviewer, logins: c.Logins, audit: c.Audit, now: c.Now, random: c.Random}
 	for _, s := range c.Services {
 		if c.Keyring.For(s.Name) == nil {
 			return nil, fmt.Errorf("service %q has no key", s.Name)
@@ -178,14 +194,14 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (Result, error) {
 	}
 	result.Service, event.Service = service.Name, service.Name
 
-	who, err := i.authenticate(ctx, r)
+	who, err := i.authenticate(ctx, r, service.Name, now)
 	switch {
 	case errors.Is(err, users.ErrRefused):
 		return fail(audit.Refused, err)
 	case err != nil:
 		return fail(audit.Unavailable, fmt.Errorf("%w: %w", ErrUnavailable, err))
 	}
-	event.Principal, event.Kind, event.Backend = who.Name, string(who.Kind), who.Backend
+	event.Principal, event.Kind, event.Backend, event.Using = who.Name, string(who.Kind), who.Backend, who.Credential
 
 	granted, verdicts, err := i.decide(ctx, r, who, service.Name, now)
 	if err != nil {
@@ -201,12 +217,17 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (Result, error) {
 	result.Outcome = outcome(r.Asked, granted)
 	event.Outcome, event.Granted, event.TokenID, event.KeyID = result.Outcome, granted.String(), jti, key.ID
 	event.AllowedBy, event.DeniedBy, event.Failed = rules(verdicts)
+	refresh := ""
+	if r.Offline && i.logins != nil {
+		refresh, result.RefreshErr = i.logins.Begin(ctx, who, service.Name, r.ClientName, now)
+		event.Refresh = refresh != ""
+	}
 	// A token that nobody knows of is not handed out.
 	if err := i.audit.Record(event); err != nil {
 		result.Outcome = audit.Failed
 		return result, err
 	}
-	result.Token, result.ID, result.ExpiresIn = token, jti, service.Lifetime
+	result.Token, result.ID, result.ExpiresIn, result.RefreshToken = token, jti, service.Lifetime, refresh
 	return result, nil
 }
 
@@ -224,14 +245,24 @@ func (i *Issuer) service(name string) (Service, error) {
 }
 
 // authenticate tells who asks. Only a request without any trace of credentials is anonymous.
-func (i *Issuer) authenticate(ctx context.Context, r Request) (users.Principal, error) {
+func (i *Issuer) authenticate(ctx context.Context, r Request, service string, now time.Time) (users.Principal, error) {
 	if r.BadCredentials != "" {
 		return users.Principal{}, fmt.Errorf("%w: %s", ErrBadCredentials, r.BadCredentials)
 	}
 	who := users.Anonymous()
-	if r.Credentials != nil {
+	if r.Credentials != nil || r.RefreshToken != "" {
 		var err error
-		if who, err = i.users.Authenticate(ctx, *r.Credentials); err != nil {
+		switch {
+		case r.RefreshToken == "":
+			given := *r.Credentials
+			given.From = r.Client
+			who, err = i.users.Authenticate(ctx, given)
+		case i.logins == nil:
+			err = fmt.Errorf("%w: refresh tokens are not given out here", ErrBadCredentials)
+		default:
+			who, err = i.logins.Redeem(ctx, r.RefreshToken, service, now)
+		}
+		if err != nil {
 			return users.Principal{}, err
 		}
 		if who.Name == "" || who.Kind == users.KindAnonymous { // a backend's mistake must not make one of ours

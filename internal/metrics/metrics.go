@@ -3,6 +3,8 @@
 package metrics
 
 import (
+	"context"
+	"database/sql"
 	"net/http"
 	"slices"
 	"time"
@@ -119,6 +121,20 @@ func (m *Metrics) Authentication(backend, outcome string) {
 func (m *Metrics) Review(outcome string, took time.Duration) {
 	m.reviews.WithLabelValues(outcome).Inc()
 	m.reviewDuration.Observe(took.Seconds())
+}
+
+// WatchDatabase adds database_up, which asks whenever the metrics are read, and the statistics of the connections.
+func (m *Metrics) WatchDatabase(db *sql.DB, ping func(context.Context) error) {
+	m.registry.MustRegister(collectors.NewDBStatsCollector(db, namespace), prometheus.NewGaugeFunc(
+		prometheus.GaugeOpts{Namespace: namespace, Name: "database_up", Help: "1 if the database answers."},
+		func() float64 {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			if ping(ctx) != nil {
+				return 0
+			}
+			return 1
+		}))
 }
 
 // PasswordCheck is called when a hash starts; what it returns when it ends.

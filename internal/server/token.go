@@ -43,7 +43,10 @@ func (s *server) token(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, p.status, p)
 		return
 	}
-	answer := tokenAnswer{Token: result.Token, AccessToken: result.Token, ExpiresIn: int(result.ExpiresIn.Seconds())}
+	if result.RefreshErr != nil {
+		s.log(r).Warn("no refresh token could be given; the login holds without", "error", result.RefreshErr.Error())
+	}
+	answer := tokenAnswer{RefreshToken: result.RefreshToken, Token: result.Token, AccessToken: result.Token, ExpiresIn: int(result.ExpiresIn.Seconds())}
 	if r.Method == http.MethodPost {
 		granted := result.Granted.String()
 		answer.Scope, answer.TokenType = &granted, "Bearer"
@@ -61,6 +64,8 @@ type tokenAnswer struct {
 	ExpiresIn   int     `json:"expires_in"`           // seconds
 	Scope       *string `json:"scope,omitempty"`      // POST: a string, present even when empty
 	TokenType   string  `json:"token_type,omitempty"` // POST: RFC 6749 §5.1
+	// RefreshToken only when it was asked for: crane takes one that it did not ask for, and changes its ways.
+	RefreshToken string `json:"refresh_token,omitempty"`
 }
 
 // refusal is what a client is told about an error of Issue. The error itself goes to the log.
@@ -115,6 +120,10 @@ func (s *server) decode(w http.ResponseWriter, r *http.Request) (issuer.Request,
 	if request.Account, p = params.one("account"); p != nil {
 		return request, p
 	}
+	if request.ClientName, p = params.one("client_id"); p != nil {
+		return request, p
+	}
+	request.ClientName = cut(request.ClientName)
 	asked, dropped, err := scope.Parse(params["scope"])
 	if err != nil {
 		return request, badRequest("invalid_scope", err.Error())
@@ -214,8 +223,31 @@ func basicCredentials(request *issuer.Request, r *http.Request, p params) *probl
 		request.BadCredentials = "the Authorization header is not Basic"
 		return nil
 	}
+	// BuildKit's first try and containerd's fallback: a refresh token as the password of nobody.
+	if username == "" && users.IsRefreshToken(password) {
+		request.Grant = issuer.GrantRefresh
+		setRefreshToken(request, password)
+		return nil
+	}
+	if asked, err := strconv.ParseBool(offline); err == nil {
+		request.Offline = asked
+	}
 	setCredentials(request, username, password)
 	return nil
+}
+
+// maxRefreshToken bounds what is taken for a refresh token, in bytes; ours have 54.
+const maxRefreshToken = 256
+
+func setRefreshToken(request *issuer.Request, token string) {
+	switch {
+	case token == "":
+		request.BadCredentials = "the refresh token is missing"
+	case len(token) > maxRefreshToken:
+		request.BadCredentials = "the refresh token is too long to be one"
+	default:
+		request.RefreshToken = token
+	}
 }
 
 // formCredentials reads a POST by its grant_type. No grant falls back to anonymous.
@@ -229,13 +261,22 @@ func formCredentials(request *issuer.Request, r *http.Request, p params) *proble
 		request.Grant = issuer.GrantPassword
 	case "refresh_token":
 		request.Grant = issuer.GrantRefresh
-		request.BadCredentials = "refresh tokens are not given out here"
+		token, problem := p.one("refresh_token")
+		if problem != nil {
+			return problem
+		}
+		setRefreshToken(request, token)
 		return nil
 	case "":
 		return badRequest("invalid_request", "grant_type is missing")
 	default:
 		return badRequest("unsupported_grant_type", "the grant type must be password or refresh_token")
 	}
+	access, problem := p.one("access_type")
+	if problem != nil {
+		return problem
+	}
+	request.Offline = access == "offline"
 	username, problem := p.one("username")
 	if problem != nil {
 		return problem
