@@ -66,6 +66,21 @@ func Mkdir(name string, perm fs.FileMode) error {
 	return giveTo(name, filepath.Dir(name))
 }
 
+// Create makes an empty file with mode perm and its folder's owner, for somebody else to fill. It is no error when it is there.
+func Create(name string, perm fs.FileMode) error {
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, perm)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	return giveTo(name, filepath.Dir(name))
+}
+
 // giveTo makes name belong to the owner of like. Only root can, and only root needs to.
 func giveTo(name, like string) error {
 	if os.Geteuid() != 0 {

@@ -78,12 +78,9 @@ func openSQLite(c Config, name string) (*Store, error) {
 	if !filepath.IsAbs(name) {
 		name = filepath.Join(c.Dir, name)
 	}
-	// The file holds hashes of passwords: it is made before the engine would make it readable for everybody.
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
+	if err := durable.Create(name, 0o600); err != nil {
 		return nil, err
 	}
-	_ = f.Close()
 	options := url.Values{"_pragma": {
 		"busy_timeout(5000)", "journal_mode(WAL)", "foreign_keys(1)",
 		"synchronous(FULL)", // survives the machine's death, not only the process's
@@ -175,11 +172,9 @@ func (s *Store) Backup(ctx context.Context, file string) error {
 	if _, err := os.Lstat(file); err == nil {
 		return fmt.Errorf("%s is there already", file)
 	}
-	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) // the copy is as secret as the original
-	if err != nil {
+	if err := durable.Create(file, 0o600); err != nil { // the copy is as secret as the original
 		return err
 	}
-	_ = f.Close()
 	if _, err := s.db.ExecContext(ctx, "VACUUM INTO "+quoted(file)); err != nil {
 		_ = os.Remove(file)
 		return err
