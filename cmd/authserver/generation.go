@@ -77,10 +77,15 @@ func newGeneration(c *config.Config, l lasting, dryRun bool) (*generation, error
 	chain := users.NewChain(backends, checker, l.metrics.Authentication)
 	minting := issuer.Config{Services: services(c), Keyring: ring, Policy: policy, Reviewer: last, Audit: l.audit, Users: chain}
 	if l.store != nil {
-		minting.Users = users.NewAccessTokens(l.store, chain, time.Now)
+		access := users.NewAccessTokens(l.store, chain, time.Now)
+		refresh := users.NewRefreshTokens(l.store, chain, time.Duration(c.Refresh.IdleLifetime), time.Duration(c.Refresh.MaxLifetime))
+		minting.Users = access
 		if c.Refresh.Enabled {
-			minting.Logins = users.NewRefreshTokens(l.store, chain, time.Duration(c.Refresh.IdleLifetime), time.Duration(c.Refresh.MaxLifetime))
+			minting.Logins = refresh
+		} else {
+			refresh = nil
 		}
+		minting.Opaque = users.NewOpaqueTokens(l.store, access, refresh)
 	}
 	mint, err := issuer.New(minting)
 	if err != nil {
@@ -92,7 +97,7 @@ func newGeneration(c *config.Config, l lasting, dryRun bool) (*generation, error
 	}
 	proxies, trustUnix := proxies(c.Server.TrustedProxies)
 	g.handler = server.New(server.Config{
-		Issuer: mint, JWKS: jwks, Realm: c.Issuer.Name, TrustedProxies: proxies, TrustUnix: trustUnix,
+		Issuer: mint, JWKS: jwks, Realm: c.Issuer.Name, PublicURL: c.Server.PublicURL, Refresh: c.Refresh.Enabled, TrustedProxies: proxies, TrustUnix: trustUnix,
 		CORSOrigins: c.Server.CORSOrigins, Log: l.log, Metrics: l.metrics,
 	})
 	return g, nil

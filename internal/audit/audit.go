@@ -27,7 +27,7 @@ const (
 // Event is one decision.
 type Event struct {
 	Time      time.Time `json:"time"`
-	Event     string    `json:"event"` // "token"
+	Event     string    `json:"event"` // "token", "revoke" or "api"
 	RequestID string    `json:"id"`
 	Outcome   string    `json:"outcome"`
 	Reason    string    `json:"reason,omitempty"` // why there is no token

@@ -112,14 +112,15 @@ var (
 	ErrUndecided      = fmt.Errorf("%w what is granted", ErrUnavailable) // what it may do
 )
 
-// Config is what an Issuer is made of. All fields but Reviewer, Logins, Now and Random must be set.
+// Config is what an Issuer is made of. All fields but Reviewer, Logins, Opaque, Now and Random must be set.
 type Config struct {
 	Services []Service // the first is meant when a request names none
 	Keyring  *Keyring
 	Users    Authenticator
 	Policy   Decider
-	Reviewer Reviewer // nil = the policy has the last word
-	Logins   Logins   // nil = there are no refresh tokens
+	Reviewer Reviewer     // nil = the policy has the last word
+	Logins   Logins       // nil = there are no refresh tokens
+	Opaque   OpaqueTokens // nil = there are no access and refresh tokens
 	Audit    Recorder
 	Now      func() time.Time // nil = time.Now
 	Random   io.Reader        // nil = crypto/rand
@@ -134,6 +135,7 @@ type Issuer struct {
 	policy   Decider
 	reviewer Reviewer
 	logins   Logins
+	opaque   OpaqueTokens
 	audit    Recorder
 	now      func() time.Time
 	random   io.Reader
@@ -147,7 +149,7 @@ func New(c Config) (*Issuer, error) {
 	if c.Random == nil {
 		c.Random = rand.Reader
 	}
-	i := &Issuer{services: map[string]Service{}, ring: c.Keyring, users: c.Users, policy: c.Policy, reviewer: c.Reviewer, logins: c.Logins, audit: c.Audit, now: c.Now, random: c.Random}
+	i := &Issuer{services: map[string]Service{}, ring: c.Keyring, users: c.Users, policy: c.Policy, reviewer: c.Reviewer, logins: c.Logins, opaque: c.Opaque, audit: c.Audit, now: c.Now, random: c.Random}
 	for _, s := range c.Services {
 		if c.Keyring.For(s.Name) == nil {
 			return nil, fmt.Errorf("service %q has no key", s.Name)
@@ -170,17 +172,8 @@ func (i *Issuer) Keyring() *Keyring { return i.ring }
 // Issue is the one way to a token. It authenticates, decides, intersects with what was asked, records, and signs, in
 // this order; whatever goes wrong on the way, there is no token, and the record says so.
 func (i *Issuer) Issue(ctx context.Context, r Request) (Result, error) {
-	now := i.now()
-	event := audit.Event{
-		Time: now, Event: "token", RequestID: r.ID, Grant: r.Grant,
-		Asked: r.Asked.String(), Dropped: r.Dropped,
-	}
-	if r.Client.IsValid() {
-		event.Client = r.Client.String()
-	}
-	if r.Credentials != nil {
-		event.Principal = r.Credentials.Username
-	}
+	event := i.event(r, "token")
+	now := event.Time
 	var result Result
 	fail := func(outcome string, err error) (Result, error) {
 		result.Outcome, event.Outcome, event.Reason = outcome, outcome, err.Error()
@@ -229,6 +222,21 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (Result, error) {
 	}
 	result.Token, result.ID, result.ExpiresIn, result.RefreshToken = token, jti, service.Lifetime, refresh
 	return result, nil
+}
+
+// event begins the record of a request: what the client says.
+func (i *Issuer) event(r Request, kind string) audit.Event {
+	event := audit.Event{
+		Time: i.now(), Event: kind, RequestID: r.ID, Grant: r.Grant,
+		Asked: r.Asked.String(), Dropped: r.Dropped,
+	}
+	if r.Client.IsValid() {
+		event.Client = r.Client.String()
+	}
+	if r.Credentials != nil {
+		event.Principal = r.Credentials.Username
+	}
+	return event
 }
 
 // service returns the audience; only those listed can be named. A registry whose verifier ignores aud (zot) would

@@ -17,14 +17,22 @@ import (
 // what the registry was given and never from the token alone, and then looks at signature, iss, aud and times without
 // leeway. A start or a reload whose own tokens do not pass is refused.
 func verify(s Service, ring *Keyring, token string, now time.Time) error {
+	_, err := verified(s, ring, token, ring.For(s.Name).ID, now)
+	return err
+}
+
+// verified is verify, and returns the claims. A kid of "" is any: that of a signing key before this one, say, which a
+// chain verifies still.
+func verified(s Service, ring *Keyring, token, kid string, now time.Time) (claims, error) {
+	var c claims
 	key := ring.For(s.Name)
 	parsed, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(s.Algorithm)})
 	if err != nil {
-		return fmt.Errorf("reading it: %w", err)
+		return c, fmt.Errorf("reading it: %w", err)
 	}
 	header := parsed.Signatures[0].Protected
-	if header.KeyID != key.ID {
-		return fmt.Errorf("its kid is %q, the key's is %q", header.KeyID, key.ID)
+	if kid != "" && header.KeyID != kid {
+		return c, fmt.Errorf("its kid is %q, the key's is %q", header.KeyID, kid)
 	}
 	var public crypto.PublicKey
 	switch s.Verifier {
@@ -34,36 +42,35 @@ func verify(s Service, ring *Keyring, token string, now time.Time) error {
 		roots.AddCert(key.Anchor)
 		chains, err := header.Certificates(x509.VerifyOptions{Roots: roots, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
 		if err != nil {
-			return fmt.Errorf("its certificates: %w", err)
+			return c, fmt.Errorf("its certificates: %w", err)
 		}
 		public = chains[0][0].PublicKey
 	case VerifierPinned:
 		public = key.Anchor.PublicKey
 	case VerifierJWKS:
 		if _, hasX5C := header.ExtraHeaders["x5c"]; hasX5C || len(key.Chain) > 0 {
-			return errors.New("it carries certificates, which a registry with a JWKS alone refuses")
+			return c, errors.New("it carries certificates, which a registry with a JWKS alone refuses")
 		}
 		public = key.Public()
 	default:
-		return fmt.Errorf("verifier %q is not known", s.Verifier)
+		return c, fmt.Errorf("verifier %q is not known", s.Verifier)
 	}
 	payload, err := parsed.Verify(public)
 	if err != nil {
-		return fmt.Errorf("its signature: %w", err)
+		return c, fmt.Errorf("its signature: %w", err)
 	}
-	var c claims
 	if err := json.Unmarshal(payload, &c); err != nil {
-		return fmt.Errorf("its claims: %w", err)
+		return c, fmt.Errorf("its claims: %w", err)
 	}
 	switch at := now.Unix(); {
 	case c.Issuer != s.Issuer || c.Audience != s.Name:
-		return fmt.Errorf("it is from %q for %q", c.Issuer, c.Audience)
+		return c, fmt.Errorf("it is from %q for %q", c.Issuer, c.Audience)
 	case at < c.NotBefore || at < c.IssuedAt || at >= c.Expiry:
-		return errors.New("it is not valid now")
+		return c, errors.New("it is not valid now")
 	case c.Access == nil:
-		return errors.New("it has no access list")
+		return c, errors.New("it has no access list")
 	}
-	return nil
+	return c, nil
 }
 
 // selfCheck mints a token for every service and verifies it.

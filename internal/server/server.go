@@ -32,6 +32,8 @@ const (
 // Issuer turns a request into a token.
 type Issuer interface {
 	Issue(ctx context.Context, r issuer.Request) (issuer.Result, error)
+	Revoke(ctx context.Context, r issuer.Request, token string) error
+	Introspect(ctx context.Context, r issuer.Request, token string) (issuer.Introspection, error)
 }
 
 // Config is what the public face is made of. It belongs to one generation of the configuration.
@@ -39,6 +41,8 @@ type Config struct {
 	Issuer         Issuer
 	JWKS           []byte // answer of /.well-known/jwks.json
 	Realm          string // of the Basic challenge
+	PublicURL      string
+	Refresh        bool // refresh tokens are given
 	TrustedProxies []netip.Prefix
 	TrustUnix      bool // the peers of a unix socket are trusted proxies too
 	CORSOrigins    []string
@@ -70,15 +74,22 @@ func New(c Config) http.Handler {
 		r.Get(path, s.token)
 		r.Post(path, s.token)
 	}
-	r.Get(jwksPath, s.jwks)
-	r.Head(jwksPath, s.jwks)
+	r.Post(revokePath, s.revoke)
+	r.Post(introspectPath, s.introspect)
+	for path, handler := range map[string]http.HandlerFunc{jwksPath: s.jwks, metadataPath: s.metadata} {
+		r.Get(path, handler)
+		r.Head(path, handler)
+	}
 	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, http.StatusNotFound, problem{code: "NOT_FOUND", oauth: "invalid_request", message: "there is nothing here; tokens are at /token"})
 	})
 	r.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) {
 		allow := "GET, POST"
-		if r.URL.Path == jwksPath {
+		switch r.URL.Path {
+		case jwksPath, metadataPath:
 			allow = "GET, HEAD"
+		case revokePath, introspectPath:
+			allow = "POST"
 		}
 		w.Header().Set("Allow", allow)
 		s.fail(w, r, http.StatusMethodNotAllowed, problem{code: "UNSUPPORTED", oauth: "invalid_request", message: "the method is not allowed; use " + strings.ReplaceAll(allow, ", ", " or ")})

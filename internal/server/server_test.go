@@ -317,6 +317,12 @@ func (s stub) Issue(context.Context, issuer.Request) (issuer.Result, error) {
 	return s.result, s.err
 }
 
+func (s stub) Revoke(context.Context, issuer.Request, string) error { return s.err }
+
+func (s stub) Introspect(context.Context, issuer.Request, string) (issuer.Introspection, error) {
+	return issuer.Introspection{}, s.err
+}
+
 func with(s stub) func(*server.Config) {
 	return func(c *server.Config) { c.Issuer = s }
 }

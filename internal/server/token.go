@@ -70,6 +70,9 @@ type tokenAnswer struct {
 
 // refusal is what a client is told about an error of Issue. The error itself goes to the log.
 func refusal(r issuer.Request, err error) problem {
+	if p, ok := oauthRefusal(err); ok {
+		return p
+	}
 	switch {
 	case errors.Is(err, issuer.ErrUnknownService):
 		return problem{status: http.StatusBadRequest, code: "UNSUPPORTED", oauth: "invalid_target", err: err,

@@ -98,16 +98,12 @@ func (t *RefreshTokens) redeem(ctx context.Context, token, service string, now t
 	case err != nil:
 		return Principal{}, err
 	}
-	if kept.Service != service || now.Sub(kept.LastUsed) > t.idle || now.Sub(kept.Created) > t.most {
+	if kept.Service != service {
 		return Principal{}, ErrRefused
 	}
-	// The owner is asked for at every use: a new password, a lock or a removal ends the token.
-	who, mark, err := t.chain.LookupIn(ctx, kept.Backend, kept.Owner)
-	switch {
-	case err != nil:
+	who, err := t.owner(ctx, kept, now)
+	if err != nil {
 		return Principal{}, err
-	case mark != kept.Mark || who.Kind != KindUser:
-		return Principal{}, ErrRefused
 	}
 	if now.Sub(kept.LastUsed) >= noteEvery {
 		if err := t.store.RefreshTokenUsed(ctx, kept.ID, now); err != nil {
@@ -115,5 +111,20 @@ func (t *RefreshTokens) redeem(ctx context.Context, token, service string, now t
 		}
 	}
 	who.Credential = "refresh token " + kept.ID
+	return who, nil
+}
+
+// owner is whose a token is now. A new password, a lock or a removal ends it, so the owner is asked for at every use.
+func (t *RefreshTokens) owner(ctx context.Context, kept RefreshToken, now time.Time) (Principal, error) {
+	if now.Sub(kept.LastUsed) > t.idle || now.Sub(kept.Created) > t.most {
+		return Principal{}, ErrRefused
+	}
+	who, mark, err := t.chain.LookupIn(ctx, kept.Backend, kept.Owner)
+	switch {
+	case err != nil:
+		return Principal{}, err
+	case mark != kept.Mark || who.Kind != KindUser:
+		return Principal{}, ErrRefused
+	}
 	return who, nil
 }
