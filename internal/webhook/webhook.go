@@ -65,6 +65,10 @@ type Client struct {
 // errGone says that the asker went away, which tells nothing about who is asked.
 var errGone = errors.New("the client went away")
 
+// unclearError is an answer in time that says nothing clear. It refuses one question and breaks no circuit: who asks chooses
+// the question, and must not be able to keep others from an answer.
+type unclearError struct{ error }
+
 // New reads the files that the configuration names.
 func New(c Config) (*Client, error) {
 	client := &Client{config: c, slots: make(chan struct{}, c.Parallel)}
@@ -108,7 +112,7 @@ func New(c Config) (*Client, error) {
 	client.breaker = gobreaker.NewCircuitBreaker[scope.Set](gobreaker.Settings{
 		Timeout:       c.Pause,
 		ReadyToTrip:   func(counts gobreaker.Counts) bool { return counts.ConsecutiveFailures >= breakAfter },
-		IsExcluded:    func(err error) bool { return errors.Is(err, errGone) },
+		IsExcluded:    func(err error) bool { return errors.Is(err, errGone) || errors.As(err, &unclearError{}) },
 		OnStateChange: func(_ string, _, to gobreaker.State) { c.OnChange(to.String()) },
 	})
 	return client, nil
@@ -153,7 +157,11 @@ func (c *Client) ask(asker context.Context, q Question, body []byte) (scope.Set,
 	answer, err := c.post(ctx, q.ID, body)
 	switch {
 	case err == nil:
-		return read(answer, q.Granted)
+		set, err := read(answer, q.Granted)
+		if err != nil {
+			return nil, unclearError{err}
+		}
+		return set, nil
 	case errors.Is(asker.Err(), context.Canceled):
 		return nil, errGone
 	case ctx.Err() != nil:
@@ -253,26 +261,24 @@ func newInput(q Question) input {
 
 // read reads an answer: true is all of granted, false nothing, {"access": […]} what it lists.
 func read(text []byte, granted scope.Set) (scope.Set, error) {
-	var answer struct {
-		Result json.RawMessage `json:"result"`
-	}
-	if err := json.Unmarshal(text, &answer); err != nil {
+	var fields map[string]json.RawMessage // and not a struct, to which "Result" is result
+	if err := json.Unmarshal(text, &fields); err != nil {
 		return nil, fmt.Errorf("the answer is no JSON object: %w", err)
 	}
+	result := fields["result"]
 	var yes *bool
-	var list struct {
-		Access *[]scope.Access `json:"access"`
-	}
+	var list map[string]json.RawMessage
+	var access *[]scope.Access
 	switch {
-	case len(answer.Result) == 0:
+	case len(result) == 0:
 		return nil, errors.New("the answer has no result (OPA answers so when the rule that is asked for is not defined)")
-	case json.Unmarshal(answer.Result, &yes) == nil && yes != nil:
+	case json.Unmarshal(result, &yes) == nil && yes != nil:
 		if *yes {
 			return granted, nil
 		}
 		return scope.Set{}, nil
-	case json.Unmarshal(answer.Result, &list) == nil && list.Access != nil:
-		return scope.Canonical(*list.Access...), nil
+	case json.Unmarshal(result, &list) == nil && json.Unmarshal(list["access"], &access) == nil && access != nil:
+		return scope.Canonical(*access...), nil
 	}
 	return nil, errors.New(`the answer's result is neither true, false nor {"access": [{"type": …, "name": …, "actions": […]}]}`)
 }
