@@ -200,8 +200,10 @@ func TestWhatDockerAuthDoesNotReadEither(t *testing.T) {
 }
 
 func TestAnchorsAndMergeKeysAreFollowed(t *testing.T) {
-	i := importText(t, head+"x: &pull {match: {name: a}, actions: [pull]}\nacl:\n  - *pull\n  - {match: {name: b, <<: &who {account: bob, name: c}}, actions: [push]}\n  - match: *who\n    actions: [delete]\n", options())
-	for a, want := range map[string]string{"alice repository:a:pull": "pull", "bob repository:b:push": "push", "alice repository:b:push": "", "bob repository:c:delete": "delete"} {
+	i := importText(t, head+"x: &pull {match: {name: a}, actions: [pull]}\nacl:\n  - *pull\n  - {match: {<<: &who {account: bob, name: c}, name: b}, actions: [push]}\n  - match: *who\n    actions: [delete]\n"+
+		"  - {match: {name: d, <<: {account: bob, name: e}}, actions: [pull]}\n", options())
+	for a, want := range map[string]string{"alice repository:a:pull": "pull", "bob repository:b:push": "push", "alice repository:b:push": "", "bob repository:c:delete": "delete",
+		"bob repository:d:pull": "", "bob repository:e:pull": "pull"} {
 		who, scopeText, _ := strings.Cut(a, " ")
 		if got := strings.Join(i.ours(from(who, scopeText)), ","); got != want {
 			t.Errorf("%s: %s", a, got)

@@ -64,7 +64,7 @@ func Convert(file string, data []byte, o Options) (*Result, error) {
 	}
 	c := &converter{options: o, file: file, base: filepath.Base(file), theirs: theirs}
 	for _, u := range theirs.users {
-		c.anonymous = c.anonymous || u.name == ""
+		c.anonymous = c.anonymous || u.name == "" && !u.hasPassword
 	}
 	c.services = c.findServices()
 	r := &Result{Entries: len(theirs.acl), Users: c.users()}

@@ -37,7 +37,7 @@ var variables = map[string]string{
 var capturing = regexp.MustCompile(`^(account|type|name|service):([0-9]{1,3})$`)
 
 // split separates text from the variables that docker_auth replaces; what else looks like one is text.
-func split(text string) []item {
+func split(text string, replaces func(name string) bool) []item {
 	var items []item
 	add := func(kind itemKind, s string) {
 		if n := len(items); kind == literal && n > 0 && items[n-1].kind == literal {
@@ -53,7 +53,7 @@ func split(text string) []item {
 			break
 		}
 		name, after, closed := strings.Cut(rest, "}")
-		if closed && (variables[name] != "" || capturing.MatchString(name) || strings.HasPrefix(name, "labels:") && len(name) > len("labels:")) {
+		if closed && replaces(name) {
 			add(variable, name)
 			text = after
 			continue
@@ -65,7 +65,7 @@ func split(text string) []item {
 }
 
 // globItems reads a glob as path.Match does. It is not ok where path.Match finds it malformed, and so never matches.
-func globItems(text string) (items []item, ok bool) {
+func globItems(parts []item) (items []item, ok bool) {
 	add := func(kind itemKind, s string) {
 		n := len(items) - 1
 		switch {
@@ -78,7 +78,7 @@ func globItems(text string) (items []item, ok bool) {
 			items = append(items, item{kind, s})
 		}
 	}
-	for _, part := range split(text) {
+	for _, part := range parts {
 		if part.kind == variable {
 			items = append(items, part)
 			continue
@@ -163,15 +163,17 @@ func globClass(s string) (expression string, length int, ok bool) {
 	return `[^\x00-\x{10FFFF}]`, length, true
 }
 
-// Variables in a regular expression are parsed as characters that nobody uses, so that the syntax shows where they stand.
+// Variables in a regular expression are parsed as characters that nobody uses, so that the syntax shows where they stand:
+// two for each, because what follows a variable (as + does) or encloses it (as [] does) is about the characters of its text.
 const firstSentinel = '\uE000'
 
 // parseRegex parses a regular expression in which variables are sentinels.
-func parseRegex(text string) (tree *syntax.Regexp, names []string, err error) {
+func parseRegex(parts []item) (tree *syntax.Regexp, names []string, err error) {
 	var plain strings.Builder
-	for _, part := range split(text) {
+	for _, part := range parts {
 		if part.kind == variable {
-			plain.WriteRune(firstSentinel + rune(len(names)))
+			plain.WriteRune(firstSentinel + rune(2*len(names)))
+			plain.WriteRune(firstSentinel + rune(2*len(names)+1))
 			names = append(names, part.text)
 			continue
 		}
@@ -238,9 +240,14 @@ func alternatives(tree *syntax.Regexp, names []string) ([][]item, bool) {
 			return nil, false
 		}
 		var items []item
-		for _, r := range tree.Rune {
-			if n := int(r - firstSentinel); n >= 0 && n < len(names) {
-				items = append(items, item{variable, names[n]})
+		for i := 0; i < len(tree.Rune); i++ {
+			r := tree.Rune[i]
+			if n := int(r - firstSentinel); n >= 0 && n < 2*len(names) {
+				if n%2 == 1 || i+1 == len(tree.Rune) || tree.Rune[i+1] != r+1 {
+					return nil, false
+				}
+				items = append(items, item{variable, names[n/2]})
+				i++
 			} else if last := len(items) - 1; last >= 0 && items[last].kind == literal {
 				items[last].text += string(r)
 			} else {

@@ -39,7 +39,8 @@ func oracle(acl []entry, a ask) []string {
 	return nil
 }
 
-var oracleCapture = regexp.MustCompile(`\$\{(account|type|name|service):(\d+)\}`)
+// What stands between ${ and a colon may hold other variables: "${account}/${account:1}" is one, of a field that does not exist.
+var oracleCapture = regexp.MustCompile(`\$\{(.+?):(\d+)\}`)
 
 func oracleMatches(m match, a ask) bool {
 	values := map[string]string{"account": a.account, "type": a.typ, "name": a.name, "service": a.service}
@@ -53,11 +54,11 @@ func oracleMatches(m match, a ask) bool {
 			continue
 		}
 		for _, found := range oracleCapture.FindAllStringSubmatch(p.String(), -1) {
-			source := patterns[found[1]]
+			source := patterns[strings.ToLower(found[1][:1])+found[1][1:]]
 			if source == nil || !source.regex {
 				continue
 			}
-			groups := regexp.MustCompile(source.text).FindStringSubmatch(values[found[1]])
+			groups := regexp.MustCompile(source.text).FindStringSubmatch(values[strings.ToLower(found[1][:1])+found[1][1:]])
 			if n, _ := strconv.Atoi(found[2]); n >= 1 && n < len(groups) {
 				replace = append(replace, found[0], groups[n]) // not quoted
 			}
@@ -71,7 +72,7 @@ func oracleMatches(m match, a ask) bool {
 	if m.ip != nil {
 		n, err := netip.ParsePrefix(m.ip.text)
 		if err != nil {
-			single := netip.MustParseAddr(m.ip.text)
+			single := netip.MustParseAddr(m.ip.text).Unmap()
 			n = netip.PrefixFrom(single, single.BitLen())
 		}
 		if !a.ip.IsValid() || !n.Contains(a.ip) {

@@ -106,86 +106,28 @@ func (c *converter) rules(i int, e entry) []string {
 		c.note(Lost, e.line, key, "%s, docker_auth would fail on every request that comes to it", e.broken)
 		return nil
 	}
-	for _, u := range e.match.unknown {
-		if c.options.Safe {
-			c.note(Lost, u.line, key+"."+u.key, "docker_auth does not know this key and passes over it, so the entry matches more than it says; left out, say what is meant")
+	all := slices.Equal(e.actions, []string{scope.All})
+	allow, deny, said := c.match(i, e, all)
+	if c.options.Safe {
+		// What the entry took away from those below it stays taken away: the safe form narrows only what it allows.
+		kept := *c
+		kept.options.Safe, kept.notes = false, nil
+		var denies bool
+		if _, deny, denies = kept.match(i, e, all); !denies {
 			return nil
 		}
-		c.note(Warning, u.line, key+"."+u.key, "docker_auth does not know this key and passes over it, so the entry matches more than it says; kept without it, --safe leaves the entry out")
-	}
-	t := &translator{c: c, m: e.match, number: i, labels: c.labels()}
-	name, account := t.name(), t.account()
-	tests := map[string]test{"name": name, "account": account}
-	var labels []test
-	for _, l := range e.match.labels {
-		labels = append(labels, t.label(l))
-		tests["labels."+l.name] = labels[len(labels)-1]
-	}
-	types, typeTest := t.types()
-	tests["type"] = typeTest
-	services, serviceTest := t.services()
-	tests["service"] = serviceTest
-	leaveOut := false
-	for _, k := range slices.Sorted(maps.Keys(tests)) {
-		switch out := tests[k]; {
-		case out.lost != "":
-			c.note(Lost, e.line, key+".match."+k, "%s", out.lost)
-			leaveOut = true
-		case out.never != "":
-			c.note(Warning, e.line, key+".match."+k, "the entry matches nothing and is left out: %s", out.never)
-			leaveOut = true
-		}
-	}
-	networks, err := networks(e.match.ip)
-	if err != nil {
-		c.note(Lost, e.match.ip.line, key+".match.ip", "%v", err)
-		leaveOut = true
-	}
-	if leaveOut {
+	} else if !said {
 		return nil
 	}
-
-	base := rule{services: services, networks: networks}
-	base.subjects, base.when = t.who(account, labels)
-	patterns := name.native
-	if patterns == nil {
-		patterns, base.when = []string{"**"}, append(base.when, name.cel)
-	}
-	all := slices.Equal(e.actions, []string{scope.All})
 	actions := c.actions(key, e)
-	allow, deny := base, base
-	for _, typ := range types {
-		switch {
-		case typ == scope.Repository:
-			allow.repositories, deny.repositories = patterns, patterns
-		case e.match.typ != nil:
-			for _, p := range patterns {
-				allow.resources = append(allow.resources, typ+":"+p)
-				deny.resources = append(deny.resources, typ+":"+p)
-			}
-		case typ == registryType && !c.options.Safe:
-			for _, p := range patterns {
-				if p == "**" { // of that type only the catalog is asked for
-					p = catalog
-				}
-				if mayMatch(p, catalog) {
-					deny.resources = append(deny.resources, registryType+":"+p)
-				}
-			}
-			if all && len(deny.resources) > 0 {
-				allow.resources = deny.resources
-				c.note(Warning, e.line, key+".match", "without a type it covers the catalog (the list of all repositories) too; kept, safe would be type: repository (--safe)")
-			}
-		}
-	}
 	id := fmt.Sprintf("%d%s", i+1, slug(e.comment))
 	var made []string
-	if len(actions) > 0 {
+	if said && len(actions) > 0 {
 		made = append(made, write(id, false, allow, actions))
 	}
 	// The last entry needs none: what no rule allows is denied.
-	if !all && (i < len(c.theirs.acl)-1 || len(actions) == 0) {
-		if len(actions) > 0 {
+	if !all && (i < len(c.theirs.acl)-1 || len(made) == 0) {
+		if len(made) > 0 {
 			id += "-nothing-else"
 		}
 		made = append(made, write(id, true, deny, []string{scope.All}))
@@ -200,7 +142,92 @@ func (c *converter) rules(i int, e entry) []string {
 	return made
 }
 
+// match says what entry i matches, as what it allows (all = every action) and what it leaves nothing of for the entries below. It
+// is not ok when it cannot be said, or matches nothing.
+func (c *converter) match(i int, e entry, all bool) (allow, deny rule, ok bool) {
+	key := fmt.Sprintf("acl[%d]", i)
+	for _, u := range e.match.unknown {
+		if c.options.Safe {
+			c.note(Lost, u.line, key+"."+u.key, "docker_auth does not know this key and passes over it, so the entry matches more than it says; what it allows is left out, say what is meant")
+			return allow, deny, false
+		}
+		c.note(Warning, u.line, key+"."+u.key, "docker_auth does not know this key and passes over it, so the entry matches more than it says; kept without it, --safe leaves out what it allows")
+	}
+	t := &translator{c: c, m: e.match, number: i, labels: c.labels()}
+	t.findCaptures()
+	name, account := t.name(), t.account()
+	tests := map[string]test{"name": name, "account": account}
+	var labels []test
+	for _, l := range e.match.labels {
+		labels = append(labels, t.label(l))
+		tests["labels."+l.name] = labels[len(labels)-1]
+	}
+	types, typeTest := t.types()
+	tests["type"] = typeTest
+	services, serviceTest := t.services()
+	tests["service"] = serviceTest
+	ok = true
+	for _, k := range slices.Sorted(maps.Keys(tests)) {
+		switch out := tests[k]; {
+		case out.lost != "":
+			c.note(Lost, e.line, key+".match."+k, "%s", out.lost)
+			ok = false
+		case out.never != "":
+			c.note(Warning, e.line, key+".match."+k, "the entry matches nothing and is left out: %s", out.never)
+			ok = false
+		}
+	}
+	networks, err := networks(e.match.ip)
+	if err != nil {
+		c.note(Lost, e.match.ip.line, key+".match.ip", "%v", err)
+		ok = false
+	}
+	if !ok {
+		return allow, deny, false
+	}
+
+	base := rule{services: services, networks: networks}
+	base.subjects, base.when = t.who(account, labels)
+	patterns := name.native
+	if patterns == nil {
+		patterns, base.when = []string{"**"}, append(base.when, name.cel)
+	}
+	allow, deny = base, base
+	for _, typ := range types {
+		switch {
+		case typ == scope.Repository:
+			allow.repositories, deny.repositories = patterns, patterns
+		case typ != registryType || e.match.typ != nil:
+			for _, p := range patterns {
+				if e.match.typ != nil || !c.options.Safe {
+					allow.resources = append(allow.resources, typ+":"+p)
+				}
+				deny.resources = append(deny.resources, typ+":"+p)
+			}
+		default:
+			for _, p := range patterns {
+				if slices.ContainsFunc(registryNames, func(name string) bool { return mayMatch(p, name) }) {
+					deny.resources = append(deny.resources, registryType+":"+p)
+				}
+				if p == "**" { // of what registries ask for, only the catalog is carried over
+					p = catalog
+				}
+				if all && !c.options.Safe && mayMatch(p, catalog) {
+					allow.resources = append(allow.resources, registryType+":"+p)
+				}
+			}
+			if all && !c.options.Safe && len(allow.resources) > 0 {
+				c.note(Warning, e.line, key+".match", "without a type it covers the catalog (the list of all repositories) too; kept, safe would be type: repository (--safe)")
+			}
+		}
+	}
+	return allow, deny, true
+}
+
 const registryType, catalog = "registry", "catalog"
+
+// registryNames are what registries ask for of that type.
+var registryNames = []string{catalog, "statistics", "background-migrations"}
 
 // who are the subjects of a rule: the account if subjects can say it, else the first label that they can say. What else
 // must hold goes into when.
@@ -266,7 +293,7 @@ func (t *translator) types() ([]string, test) {
 		}
 	}
 	if t.m.typ == nil {
-		return known[:2], test{}
+		return known, test{}
 	}
 	return t.among(t.m.typ, "type", known)
 }

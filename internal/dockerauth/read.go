@@ -150,24 +150,40 @@ func (r *reader) fields(node *yaml.Node) []field {
 		return nil
 	}
 	var fields []field
-	seen := map[string]bool{}
+	type place struct {
+		at     int
+		merged bool
+	}
+	seen := map[string]place{}
+	// docker_auth's YAML takes a merge key for what stands in its place: what comes later replaces what came before, or
+	// is mixed with it where both are mappings.
+	add := func(f field, merged bool) {
+		before, twice := seen[f.key]
+		switch {
+		case !twice:
+			seen[f.key] = place{len(fields), merged}
+			fields = append(fields, f)
+		case !merged && !before.merged:
+			r.fault(f.line, "%s: given twice (docker_auth takes one of them); remove one", f.key)
+		case f.node.Kind == yaml.MappingNode && fields[before.at].node.Kind == yaml.MappingNode:
+			r.fault(f.line, "%s: given here and by a merge key (<<), which docker_auth mixes; write the values out", f.key)
+		default:
+			fields[before.at] = f
+			seen[f.key] = place{before.at, merged}
+		}
+	}
 	for i := 0; i+1 < len(node.Content); i += 2 {
-		key, below := node.Content[i], node.Content[i+1]
-		if key.Tag == "!!merge" {
+		key, below := resolved(node.Content[i]), node.Content[i+1]
+		switch {
+		case key.Tag == "!!merge":
 			for _, f := range r.merged(below) {
-				if !seen[f.key] {
-					seen[f.key] = true
-					fields = append(fields, f)
-				}
+				add(f, true)
 			}
-			continue
+		case isNull(key): // a map of texts has the empty text there
+			add(field{"", key.Line, resolved(below)}, false)
+		default:
+			add(field{key.Value, key.Line, resolved(below)}, false)
 		}
-		if seen[key.Value] {
-			r.fault(key.Line, "%s: given twice (docker_auth takes one of them); remove one", key.Value)
-			continue
-		}
-		seen[key.Value] = true
-		fields = append(fields, field{key.Value, key.Line, resolved(below)})
 	}
 	return fields
 }

@@ -2,6 +2,7 @@ package dockerauth
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -27,7 +28,48 @@ type translator struct {
 	m      match
 	number int // of the entry
 	// labels are the values that users have, by label: what a condition must be written out for.
-	labels map[string][]string
+	labels   map[string][]string
+	captured map[string]bool // variables like account:1 that docker_auth replaces
+	misspelt map[string]bool // the same, in a form that is not read here
+}
+
+// findCaptures finds the variables like ${account:1} as docker_auth does: it looks for them in these four fields only, and from
+// the first "${" to the next colon and number, so that in "${account}/${account:1}" it finds one of a field that does not exist.
+func (t *translator) findCaptures() {
+	t.captured, t.misspelt = map[string]bool{}, map[string]bool{}
+	for _, p := range []*pattern{t.m.account, t.m.typ, t.m.name, t.m.service} {
+		if p == nil {
+			continue
+		}
+		for _, found := range captureVariable.FindAllStringSubmatch(p.String(), -1) {
+			name := strings.TrimSuffix(strings.TrimPrefix(found[0], "${"), "}")
+			source := t.field(strings.ToLower(found[1][:1]) + found[1][1:])
+			if source == nil || !source.regex {
+				continue
+			}
+			n, _ := strconv.Atoi(found[2])
+			compiled, err := regexp.Compile(source.text)
+			switch {
+			case err != nil || n < 1 || n > compiled.NumSubexp():
+			case capturing.MatchString(name):
+				t.captured[name] = true
+			default:
+				t.misspelt[name] = true
+			}
+		}
+	}
+}
+
+var captureVariable = regexp.MustCompile(`\$\{(.+?):(\d+)\}`)
+
+// replaces tells whether docker_auth puts something in the place of ${name}.
+func (t *translator) replaces(name string) bool {
+	return t.replacesInLabels(name) || strings.HasPrefix(name, "labels:") && len(name) > len("labels:")
+}
+
+// replacesInLabels tells the same for what labels must be, where no labels are replaced.
+func (t *translator) replacesInLabels(name string) bool {
+	return variables[name] != "" || t.captured[name]
 }
 
 func (t *translator) warn(line int, key, format string, args ...any) {
@@ -37,21 +79,46 @@ func (t *translator) warn(line int, key, format string, args ...any) {
 // parsed is a pattern read either way.
 type parsed struct {
 	sequences [][]item // nil = only a regular expression says it
-	items     []item   // of a glob
+	items     []item   // of a glob; of a regular expression texts and variables
 	regex     string   // of a regular expression
 }
 
 // parse reads a pattern and takes care of what is dangerous in it.
 func (t *translator) parse(p *pattern, key string) (parsed, test) {
+	replaces := t.replaces
+	if strings.HasPrefix(key, "labels.") {
+		replaces = t.replacesInLabels
+	}
+	for name := range t.misspelt {
+		if strings.Contains(p.text, "${"+name+"}") {
+			return parsed{}, test{lost: fmt.Sprintf("${%s} is not read in this form; write it as ${account:1}", name)}
+		}
+	}
+	for _, i := range split(p.text, capturing.MatchString) {
+		if i.kind == variable && !t.captured[i.text] {
+			t.warn(p.line, key, "docker_auth replaces nothing for ${%s}: it must stand in account, type, name or service, the first there that begins with \"${\", and mean a group of a regular expression", i.text)
+		}
+	}
+	parts := split(p.text, replaces)
 	if !p.regex {
-		items, ok := globItems(p.text)
+		items, ok := globItems(parts)
 		if !ok {
+			text := ""
+			for _, part := range parts {
+				if part.kind == variable {
+					part.text = "x"
+				}
+				text += part.text
+			}
+			if _, ok := globItems([]item{{literal, text}}); ok {
+				return parsed{}, test{lost: fmt.Sprintf("%q: a variable between brackets or behind a backslash", p)}
+			}
 			return parsed{}, test{never: fmt.Sprintf("%q is no pattern that docker_auth can read", p)}
 		}
 		return parsed{sequences: [][]item{items}, items: items}, test{}
 	}
 	text := p.text
-	tree, names, err := parseRegex(text)
+	tree, names, err := parseRegex(parts)
 	if err != nil {
 		return parsed{}, test{lost: fmt.Sprintf("%q is no regular expression: %v", p, err)}
 	}
@@ -61,8 +128,8 @@ func (t *translator) parse(p *pattern, key string) (parsed, test) {
 		safe := "^(?:" + text + ")$"
 		if t.c.options.Safe {
 			t.warn(p.line, key, "%q matched parts of a text, so that it matched other names around what it says; written as /%s/", p, safe)
-			text = safe
-			if tree, names, err = parseRegex(text); err != nil {
+			text, parts = safe, split(safe, replaces)
+			if tree, names, err = parseRegex(parts); err != nil {
 				return parsed{}, test{lost: err.Error()}
 			}
 			said, ok = sequences(tree, names)
@@ -73,7 +140,7 @@ func (t *translator) parse(p *pattern, key string) (parsed, test) {
 	if !ok {
 		said = nil
 	}
-	return parsed{sequences: said, regex: text}, test{}
+	return parsed{sequences: said, items: parts, regex: text}, test{}
 }
 
 // name is the test of match.name.
@@ -86,7 +153,7 @@ func (t *translator) name() test {
 	if out.never+out.lost != "" {
 		return out
 	}
-	if patterns, ok := namePatterns(r.sequences); ok {
+	if patterns, ok := t.namePatterns(r.sequences); ok {
 		if len(patterns) == 0 {
 			return test{never: fmt.Sprintf("no repository can be called %q", p)}
 		}
@@ -148,9 +215,6 @@ func (t *translator) label(l label) test {
 	if out.never+out.lost != "" {
 		return out
 	}
-	if strings.Contains(l.pattern.text, "${labels:") {
-		return test{never: "docker_auth replaces no labels in what labels must be"}
-	}
 	if subjects, ok := subjectGlobs("group", prefix, r.sequences); ok {
 		return test{native: subjects, cel: subjectCondition(subjects)}
 	}
@@ -180,15 +244,18 @@ func (t *translator) label(l label) test {
 var labelName = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
 
 // namePatterns says sequences as patterns of repository names; names that no repository can have are left out.
-func namePatterns(sequences [][]item) (patterns []string, ok bool) {
+func (t *translator) namePatterns(sequences [][]item) (patterns []string, ok bool) {
 	if sequences == nil {
 		return nil, false
 	}
 	for _, seq := range sequences {
 		variants, ok := written(seq, func(before string, i item, last bool) ([]string, bool) {
+			if strings.HasSuffix(before, "*") && i.kind != literal && i.kind != variable {
+				return nil, false // two stars together are another wildcard
+			}
 			switch i.kind {
 			case literal:
-				return []string{i.text}, true
+				return []string{i.text}, !strings.Contains(i.text, "*")
 			case star:
 				return []string{"", "*"}, true
 			case plus:
@@ -198,7 +265,9 @@ func namePatterns(sequences [][]item) (patterns []string, ok bool) {
 				return []string{"**"}, before == "" || strings.HasSuffix(before, "/")
 			case variable:
 				if name, isLabel := strings.CutPrefix(i.text, "labels:"); isLabel && labelName.MatchString(name) {
-					return []string{"{group:" + name + "=*}"}, true
+					// What stands for a group is within one segment.
+					slash := slices.ContainsFunc(t.labels[name], func(v string) bool { return strings.Contains(v, "/") })
+					return []string{"{group:" + name + "=*}"}, !slash
 				}
 				return []string{"{user}"}, i.text == "account"
 			}
@@ -348,9 +417,6 @@ func anyOf(terms []string) string {
 // condition says a pattern as a condition on a value.
 func (t *translator) condition(value, key string, p *pattern, r parsed) test {
 	items := r.items
-	if p.regex {
-		items = split(r.regex)
-	}
 	var labels []string
 	for _, i := range items {
 		name, isLabel := strings.CutPrefix(i.text, "labels:")
@@ -360,11 +426,8 @@ func (t *translator) condition(value, key string, p *pattern, r parsed) test {
 			labels = append(labels, name)
 		case isLabel:
 		case capturing.MatchString(i.text):
-			if why, lost := t.uncapturable(i.text); why != "" {
-				if lost {
-					return test{lost: why}
-				}
-				return test{never: why}
+			if field, _, _ := strings.Cut(i.text, ":"); strings.Contains(t.field(field).text, "${") {
+				return test{lost: fmt.Sprintf("${%s}: match.%s holds variables itself", i.text, field)}
 			}
 		}
 	}
@@ -373,31 +436,39 @@ func (t *translator) condition(value, key string, p *pattern, r parsed) test {
 	}
 	// A condition cannot go through the values of several labels: it is written out for those that users have.
 	var terms []string
-	if p.regex { // docker_auth tries it as it stands first, which matches where an alternative has no label
-		if _, err := regexp.Compile(r.regex); err == nil {
-			terms = append(terms, t.matches(value, p, []item{{literal, r.regex}}, nil))
-		}
+	// In a regular expression an alternative may match without the label. docker_auth leaves those that a user does not have as
+	// they are, and tries it without any first.
+	if _, err := regexp.Compile(r.regex); p.regex && err == nil {
+		terms = append(terms, t.matches(value, p, items, nil))
 	}
 	choices := []map[string]string{{}}
 	for _, name := range labels {
 		var longer []map[string]string
 		for _, choice := range choices {
 			for _, v := range t.labels[name] {
-				next := map[string]string{name: v}
-				for k, v := range choice {
-					next[k] = v
-				}
+				next := maps.Clone(choice)
+				next[name] = v
 				longer = append(longer, next)
 			}
+			if p.regex && len(labels) > 1 {
+				longer = append(longer, choice)
+			}
 		}
-		if choices = longer; len(choices) > mostSequences {
-			return test{lost: fmt.Sprintf("%q would have to be written out for more than %d values of labels; say it with {group:%s=*}", p, mostSequences, name)}
+		if choices = longer; len(choices) > 2*mostSequences {
+			return test{lost: fmt.Sprintf("%q would have to be written out for more than %d values of labels; say it with {group:%s=*}", p, 2*mostSequences, name)}
 		}
 	}
 	for _, choice := range choices {
+		if len(choice) == 0 {
+			continue
+		}
 		var all []string
 		for _, name := range labels {
-			all = append(all, celString(name+"="+choice[name])+" in user.groups")
+			if _, has := choice[name]; has {
+				all = append(all, celString(name+"="+choice[name])+" in user.groups")
+			} else {
+				all = append(all, "!user.groups.exists(g, g.startsWith("+celString(name+"=")+"))")
+			}
 		}
 		terms = append(terms, "("+strings.Join(append(all, t.matches(value, p, items, choice)), " && ")+")")
 	}
@@ -432,8 +503,13 @@ func (t *translator) matches(value string, p *pattern, items []item, choice map[
 			expression.text(i.text)
 		default:
 			if name, isLabel := strings.CutPrefix(i.text, "labels:"); isLabel {
-				text.text(choice[name])
-				expression.text(regexp.QuoteMeta(choice[name]))
+				if v, has := choice[name]; has {
+					text.text(v)
+					expression.text(regexp.QuoteMeta(v))
+				} else { // only in a regular expression
+					text.text("x")
+					expression.text("${" + i.text + "}")
+				}
 				break
 			}
 			text.value(t.value(i.text))
@@ -463,25 +539,6 @@ func (t *translator) value(name string) string {
 
 func (t *translator) field(name string) *pattern {
 	return map[string]*pattern{"account": t.m.account, "type": t.m.typ, "name": t.m.name, "service": t.m.service}[name]
-}
-
-// uncapturable tells why a variable like account:1 stands for nothing, and whether that is for want of words.
-func (t *translator) uncapturable(name string) (why string, lost bool) {
-	fieldName, number, _ := strings.Cut(name, ":")
-	p := t.field(fieldName)
-	if p == nil || !p.regex {
-		return fmt.Sprintf("${%s}: match.%s is no regular expression, so docker_auth replaces nothing", name, fieldName), false
-	}
-	compiled, err := regexp.Compile(p.text)
-	switch n, _ := strconv.Atoi(number); {
-	case strings.Contains(p.text, "${"):
-		return fmt.Sprintf("${%s}: match.%s holds variables itself", name, fieldName), true
-	case err != nil:
-		return fmt.Sprintf("${%s}: %v", name, err), true
-	case n < 1 || n > compiled.NumSubexp():
-		return fmt.Sprintf("${%s}: match.%s has no such group, so docker_auth replaces nothing", name, fieldName), false
-	}
-	return "", false
 }
 
 // mayMatch tells whether a pattern of names may match a text, whatever its placeholders stand for.

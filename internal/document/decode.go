@@ -125,7 +125,7 @@ func (d *decoding) fillMap(path []byte, values map[string]any, into reflect.Valu
 	m, whole := reflect.MakeMapWithSize(into.Type(), len(values)), true
 	for key, value := range values {
 		target := reflect.New(into.Type().Elem()).Elem()
-		if d.fill(append(append(append(path, '['), key...), ']'), value, target) {
+		if d.fill(appendKey(path, key), value, target) {
 			m.SetMapIndex(reflect.ValueOf(key), target)
 		} else {
 			whole = false

@@ -301,3 +301,17 @@ func FuzzParse(f *testing.F) {
 		_ = d.Decode(&into) // no panic
 	})
 }
+
+// A fault below a mapping with keys of the writer's own stands at its key, whatever the key is.
+func TestFaultsInMapsHaveTheirLines(t *testing.T) {
+	d := parse(t, `groups:`, `  ok: [a]`, `  web: word`, `  a.b: [1]`, `  "c[0]": {}`)
+	var into struct {
+		Groups map[string][]string `yaml:"groups"`
+	}
+	err := d.Decode(&into)
+	for _, want := range []string{":3: groups.web: ", ":4: groups.a.b[0]: ", ":5: groups.c[0]: "} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}

@@ -73,6 +73,10 @@ var (
 	errBusy = errors.New("not asked, too many questions are under way")
 )
 
+// unclearError is an answer in time that says nothing clear. It refuses one question and breaks no circuit: who asks chooses
+// the question, and must not be able to keep others from an answer.
+type unclearError struct{ error }
+
 // New reads the files that the configuration names.
 func New(c Config) (*Client, error) {
 	client := &Client{config: c, slots: make(chan struct{}, c.Parallel)}
@@ -121,7 +125,9 @@ func New(c Config) (*Client, error) {
 	client.breaker = gobreaker.NewCircuitBreaker[scope.Set](gobreaker.Settings{
 		Timeout:     c.Pause,
 		ReadyToTrip: func(counts gobreaker.Counts) bool { return counts.ConsecutiveFailures >= breakAfter },
-		IsExcluded:  func(err error) bool { return errors.Is(err, errGone) || errors.Is(err, errBusy) },
+		IsExcluded: func(err error) bool {
+			return errors.Is(err, errGone) || errors.Is(err, errBusy) || errors.As(err, &unclearError{})
+		},
 		OnStateChange: func(_ string, _, to gobreaker.State) {
 			if to == gobreaker.StateOpen {
 				// They may all be dead; the one request that tries again must not find that out one by one.
@@ -174,7 +180,11 @@ func (c *Client) ask(asker context.Context, q Question, body []byte) (scope.Set,
 	answer, err := c.post(ctx, q.ID, body)
 	switch {
 	case err == nil:
-		return read(answer, q.Granted)
+		set, err := read(answer, q.Granted)
+		if err != nil {
+			return nil, unclearError{err}
+		}
+		return set, nil
 	case errors.Is(err, errBusy):
 		return nil, err
 	case errors.Is(asker.Err(), context.Canceled):

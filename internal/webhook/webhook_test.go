@@ -176,10 +176,11 @@ func TestAnswers(t *testing.T) {
 		`{"result": {"access": true}}`:  cannot,
 		`{"result": {"access": {}}}`:    cannot,
 		`{"result": {"access": ["x"]}}`: cannot,
+		`{"Result": true}`:              cannot,
+		`{"result": {"Access": []}}`:    cannot,
 		`{"result": true} {}`:           cannot,
 		`{"result": true`:               cannot,
 		`{"RESULT": true}`:              cannot,
-		`{"result": {"Access": []}}`:    cannot,
 		`{"result": {"access": [{"type": "repository", "name": "team/app", "actions": "pull"}]}}`: cannot,
 		`{"result": true, "pad": "` + strings.Repeat("x", 1<<20) + `"}`:                           cannot,
 	} {
@@ -399,6 +400,31 @@ func TestAClientThatGoesAwayDoesNotCountAsAFailure(t *testing.T) {
 		if _, err := w.Review(ctx, question()); err == nil {
 			t.Fatal("granted")
 		}
+	}
+	if _, states := seen.list(); len(states) > 0 {
+		t.Errorf("states %v", states)
+	}
+}
+
+// Who asks chooses the question. One that has no clear answer must not keep others from theirs.
+func TestAnUnclearAnswerKeepsNobodyElseFromOne(t *testing.T) {
+	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if body, _ := io.ReadAll(r.Body); strings.Contains(string(body), `"name":"mallory"`) {
+			_, _ = io.WriteString(w, `{}`) // OPA, where "access if …" has no default
+			return
+		}
+		_, _ = io.WriteString(w, `{"result": true}`)
+	})
+	w, seen := client(t, s.URL, nil)
+	evil := question()
+	evil.Who.Name = "mallory"
+	for range 10 {
+		if _, err := w.Review(t.Context(), evil); err == nil {
+			t.Fatal("granted")
+		}
+	}
+	if left, err := w.Review(t.Context(), question()); err != nil || left.String() != granted.String() {
+		t.Errorf("%v, %v", left, err)
 	}
 	if _, states := seen.list(); len(states) > 0 {
 		t.Errorf("states %v", states)
