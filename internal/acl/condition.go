@@ -1,6 +1,7 @@
 package acl
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -70,14 +71,18 @@ func newCondition(text string) (*condition, error) {
 	if kind := tree.OutputType(); !kind.IsExactType(cel.BoolType) {
 		return nil, fmt.Errorf("line 1, column 1: is of type %s; a condition is true or false", kind)
 	}
-	estimate, err := env.EstimateCost(tree, sizes{})
+	prices, err := expressionsOf(tree.NativeRep())
+	if err != nil {
+		return nil, errors.New(strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+	estimate, err := env.EstimateCost(tree, prices)
 	if err != nil {
 		return nil, err
 	}
 	if estimate.Max > maxConditionCost {
 		return nil, fmt.Errorf("line 1, column 1: may cost up to %d, at most %d is allowed; look at less, or bound a loop within a loop", estimate.Max, maxConditionCost)
 	}
-	program, err := env.Program(tree, cel.EvalOptions(cel.OptOptimize), cel.CostTracking(sizes{}), cel.CostLimit(maxConditionCost))
+	program, err := env.Program(tree, cel.EvalOptions(cel.OptOptimize), cel.CostTracking(prices), cel.OptimizeRegex(captureOptimization), cel.CostLimit(maxConditionCost))
 	if err != nil {
 		return nil, err
 	}
@@ -96,11 +101,8 @@ func newCondition(text string) (*condition, error) {
 	return c, nil
 }
 
-// sizes bounds what the estimate cannot know: everything that comes with a request.
-type sizes struct{}
-
-// EstimateSize implements cost.Estimator.
-func (sizes) EstimateSize(n cost.AstNode) *cost.SizeEstimate {
+// EstimateSize implements cost.Estimator: it bounds what the estimate cannot know, everything that comes with a request.
+func (prices) EstimateSize(n cost.AstNode) *cost.SizeEstimate {
 	if len(n.Path()) == 0 { // not from the request: its size is known, or computed from what is
 		return nil
 	}
