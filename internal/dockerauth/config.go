@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -73,11 +74,19 @@ func (c *converter) config() []byte {
 	if server["net"].text == "unix" {
 		listen = "unix:" + listen
 	}
-	if listen != "" {
+	switch _, port, err := net.SplitHostPort(listen); {
+	case listen == "":
+	case strings.HasPrefix(listen, "unix:") || err == nil && number.MatchString(port):
 		fmt.Fprintf(&out, "  listen: %s\n", quote(listen))
+	default:
+		c.note(Lost, server["addr"].line, "server.addr", "%q is no host:port with a number; set server.listen", listen)
 	}
 	fmt.Fprintf(&out, "  public_url: %s   # the registry's realm is this + /token\n", quote(c.publicURL()))
-	if cert, key := server["certificate"], server["key"]; cert.text != "" && key.text != "" {
+	cert, key := server["certificate"], server["key"]
+	switch {
+	case (cert.text == "") != (key.text == ""):
+		c.note(Lost, max(cert.line, key.line), "server.certificate", "certificate and key go together; set server.tls")
+	case cert.text != "":
 		fmt.Fprintf(&out, "  tls:\n    cert_file: %s\n    key_file: %s\n", quote(c.path(cert)), quote(c.path(key)))
 		switch server["tls_min_version"].text {
 		case "TLS13", "0x0304":
@@ -89,8 +98,12 @@ func (c *converter) config() []byte {
 	}
 
 	fmt.Fprintf(&out, "\nissuer:\n")
-	if issuer := token["issuer"]; issuer.text != "" {
+	switch issuer := token["issuer"]; {
+	case issuer.text == "":
+	case claim(issuer.text):
 		fmt.Fprintf(&out, "  name: %s   # the registry's auth.token.issuer\n", quote(issuer.text))
+	default:
+		c.note(Lost, issuer.line, "token.issuer", "%q holds a blank at an end, a control character or a letter beyond ASCII; the default is used, change the registry's auth.token.issuer with it", issuer.text)
 	}
 	fmt.Fprintf(&out, "  token_lifetime: %s\n  data_dir: data   # keys\n\nservices:\n", c.lifetime())
 	for _, s := range c.services {
@@ -98,6 +111,13 @@ func (c *converter) config() []byte {
 	}
 	out.WriteString("\nusers:\n  - kind: htpasswd\n    file: users.htpasswd\n\nacl:\n  files: [policy.yaml]\n")
 	return []byte(out.String())
+}
+
+var number = regexp.MustCompile(`^[0-9]{1,5}$`)
+
+// claim tells whether a text can stand in iss and aud here.
+func claim(s string) bool {
+	return strings.TrimSpace(s) == s && len(s) <= 255 && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > 0x7e })
 }
 
 // leftOut notes the settings of a block that are not carried over. known are those of docker_auth.

@@ -158,12 +158,15 @@ func TestWhatIsNotCarriedOverIsListedWithItsLine(t *testing.T) {
 		head + "  carol: {password: " + hash + ", labels: {team: [\"*\"]}}\nacl: []\n":          `config.yml:6: users.carol.labels.team: "*" cannot be part of a group's name`,
 		head + "acl:\n  - match: {}\n":                                                          `config.yml:7: acl[0]: it has no actions, docker_auth would fail on every request that comes to it`,
 		head + "acl:\n  - actions: [pull]\n":                                                    `config.yml:7: acl[0]: it has no match, docker_auth would fail on every request that comes to it`,
-		head + "acl:\n  - {match: {ip: everywhere}, actions: [pull]}\n":                         `config.yml:7: acl[0].match.ip: "everywhere" is neither an address nor a network`,
-		head + "acl:\n  - {match: {name: \"/(/\"}, actions: [pull]}\n":                          `config.yml:7: acl[0].match.name: "/(/" is no regular expression: error parsing regexp: missing closing ): ` + "`(`",
-		head + "acl:\n  - {match: {service: \"${account}\"}, actions: [pull]}\n":                `config.yml:7: acl[0].match.service: "${account}": variables are read in account, name and labels only`,
+		head + "acl:\n  - {match: {ip: everywhere}, actions: [pull]}\n":                         `config.yml:7: acl[0].match.ip: "everywhere" is neither an address nor a network; what the entry matches at most is denied instead`,
+		head + "acl:\n  - {match: {name: \"/(/\"}, actions: [pull]}\n":                          `config.yml:7: acl[0].match.name: "/(/" is no regular expression: error parsing regexp: missing closing ): ` + "`(`; what the entry matches at most is denied instead",
+		head + "acl:\n  - {match: {service: \"${account}\"}, actions: [pull]}\n":                `config.yml:7: acl[0].match.service: "${account}": variables are read in account, name and labels only; what the entry matches at most is denied instead`,
 		strings.Replace(head, "900", "soon", 1) + "acl: []\n":                                   `config.yml:2: token.expiration: "soon" is no number of seconds`,
 		strings.Replace(head, `":5001"`, `":5001", path_prefix: /a`, 1) + "acl: []\n":           `config.yml:1: server.path_prefix: authserver answers at /token; let a proxy cut the prefix off, and give --public-url with it`,
 		strings.Replace(head, `":5001"`, `":5001", real_ip_header: X-Real-IP`, 1) + "acl: []\n": `config.yml:1: server.real_ip_header: name the proxies in server.trusted_proxies: only their X-Forwarded-For and Forwarded are believed, read from the right`,
+		strings.Replace(head, `":5001"`, `":https"`, 1) + "acl: []\n":                           `config.yml:1: server.addr: ":https" is no host:port with a number; set server.listen`,
+		strings.Replace(head, `":5001"`, `":5001", certificate: /c`, 1) + "acl: []\n":           `config.yml:1: server.certificate: certificate and key go together; set server.tls`,
+		strings.Replace(head, `issuer: i`, `issuer: Büro`, 1) + "acl: []\n":                     `config.yml:2: token.issuer: "Büro" holds a blank at an end, a control character or a letter beyond ASCII; the default is used, change the registry's auth.token.issuer with it`,
 	} {
 		i := importText(t, text, options())
 		var lost []string

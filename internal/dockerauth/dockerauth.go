@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // Options say what docker_auth's configuration does not.
@@ -96,9 +97,15 @@ func (c *converter) note(severity Severity, line int, key, format string, args .
 func (c *converter) findServices() []string {
 	services := slices.Clone(c.options.Services)
 	for _, e := range c.theirs.acl {
-		if s := e.match.service; s != nil && s.literal() && s.text != "" && !slices.Contains(services, s.text) {
-			services = append(services, s.text)
+		s := e.match.service
+		if s == nil || !s.literal() || s.text == "" || slices.Contains(services, s.text) {
+			continue
 		}
+		if !claim(s.text) || strings.ContainsAny(s.text, "&+%#\",=\\") {
+			c.note(Lost, s.line, "acl", "the service %q cannot be one here: clients would trip over its name", s.text)
+			continue
+		}
+		services = append(services, s.text)
 	}
 	if len(services) == 0 {
 		services = append(services, DefaultService)

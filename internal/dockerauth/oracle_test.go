@@ -58,7 +58,11 @@ func oracleMatches(m match, a ask) bool {
 			if source == nil || !source.regex {
 				continue
 			}
-			groups := regexp.MustCompile(source.text).FindStringSubmatch(values[strings.ToLower(found[1][:1])+found[1][1:]])
+			compiled, err := regexp.Compile(source.text)
+			if err != nil {
+				continue
+			}
+			groups := compiled.FindStringSubmatch(values[strings.ToLower(found[1][:1])+found[1][1:]])
 			if n, _ := strconv.Atoi(found[2]); n >= 1 && n < len(groups) {
 				replace = append(replace, found[0], groups[n]) // not quoted
 			}

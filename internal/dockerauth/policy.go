@@ -107,26 +107,30 @@ func (c *converter) rules(i int, e entry) []string {
 		return nil
 	}
 	all := slices.Equal(e.actions, []string{scope.All})
-	allow, deny, said := c.match(i, e, all)
+	allow, deny, as := c.match(i, e, all)
 	if c.options.Safe {
 		// What the entry took away from those below it stays taken away: the safe form narrows only what it allows.
 		kept := *c
 		kept.options.Safe, kept.notes = false, nil
-		var denies bool
-		if _, deny, denies = kept.match(i, e, all); !denies {
+		var keptAs carried
+		if _, deny, keptAs = kept.match(i, e, all); keptAs == nothing {
 			return nil
 		}
-	} else if !said {
+		as = min(as, keptAs)
+	}
+	if as == nothing && !c.options.Safe {
 		return nil
 	}
 	actions := c.actions(key, e)
 	id := fmt.Sprintf("%d%s", i+1, slug(e.comment))
 	var made []string
-	if said && len(actions) > 0 {
+	if as == whole && len(actions) > 0 {
 		made = append(made, write(id, false, allow, actions))
 	}
-	// The last entry needs none: what no rule allows is denied.
-	if !all && (i < len(c.theirs.acl)-1 || len(made) == 0) {
+	// The last entry needs none: what no rule allows is denied. An entry that allows everything leaves nothing to deny, unless
+	// what it allows could not be said.
+	last := i == len(c.theirs.acl)-1
+	if denies := !all || as == part; denies && (!last || len(made) == 0) {
 		if len(made) > 0 {
 			id += "-nothing-else"
 		}
@@ -135,21 +139,30 @@ func (c *converter) rules(i int, e entry) []string {
 	for _, text := range made {
 		if err := c.options.Check([]byte("combining: first-applicable\nrules:\n" + text)); err != nil {
 			_, problem, _ := strings.Cut(err.Error(), ": ")
-			c.note(Lost, e.line, key, "it cannot be said here: %s", problem)
-			return nil
+			c.note(Lost, e.line, key, "it cannot be said here, and is denied instead: %s", problem)
+			deny.when = nil // wider than the entry
+			return []string{write(id, true, deny, []string{scope.All})}
 		}
 	}
 	return made
 }
 
-// match says what entry i matches, as what it allows (all = every action) and what it leaves nothing of for the entries below. It
-// is not ok when it cannot be said, or matches nothing.
-func (c *converter) match(i int, e entry, all bool) (allow, deny rule, ok bool) {
+// carried is how much of what an entry matches can be said.
+type carried int
+
+const (
+	nothing carried = iota // it matches nothing
+	part                   // not all of it: then what it matches at most is denied, because what it took away must not be granted below it
+	whole
+)
+
+// match says what entry i matches, as what it allows (all = every action) and what it leaves nothing of for the entries below.
+func (c *converter) match(i int, e entry, all bool) (allow, deny rule, as carried) {
 	key := fmt.Sprintf("acl[%d]", i)
 	for _, u := range e.match.unknown {
 		if c.options.Safe {
 			c.note(Lost, u.line, key+"."+u.key, "docker_auth does not know this key and passes over it, so the entry matches more than it says; what it allows is left out, say what is meant")
-			return allow, deny, false
+			return allow, deny, nothing
 		}
 		c.note(Warning, u.line, key+"."+u.key, "docker_auth does not know this key and passes over it, so the entry matches more than it says; kept without it, --safe leaves out what it allows")
 	}
@@ -159,31 +172,44 @@ func (c *converter) match(i int, e entry, all bool) (allow, deny rule, ok bool) 
 	tests := map[string]test{"name": name, "account": account}
 	var labels []test
 	for _, l := range e.match.labels {
-		labels = append(labels, t.label(l))
-		tests["labels."+l.name] = labels[len(labels)-1]
+		out := t.label(l)
+		tests["labels."+l.name] = out
+		if out.lost == "" {
+			labels = append(labels, out)
+		}
 	}
 	types, typeTest := t.types()
 	tests["type"] = typeTest
 	services, serviceTest := t.services()
 	tests["service"] = serviceTest
-	ok = true
+	as = whole
 	for _, k := range slices.Sorted(maps.Keys(tests)) {
 		switch out := tests[k]; {
 		case out.lost != "":
-			c.note(Lost, e.line, key+".match."+k, "%s", out.lost)
-			ok = false
+			c.note(Lost, e.line, key+".match."+k, "%s; what the entry matches at most is denied instead", out.lost)
+			as = min(as, part)
 		case out.never != "":
 			c.note(Warning, e.line, key+".match."+k, "the entry matches nothing and is left out: %s", out.never)
-			ok = false
+			as = nothing
 		}
 	}
 	networks, err := networks(e.match.ip)
 	if err != nil {
-		c.note(Lost, e.match.ip.line, key+".match.ip", "%v", err)
-		ok = false
+		c.note(Lost, e.match.ip.line, key+".match.ip", "%v; what the entry matches at most is denied instead", err)
+		as = min(as, part)
 	}
-	if !ok {
-		return allow, deny, false
+	if as == nothing {
+		return allow, deny, as
+	}
+	// What cannot be said is taken for everything.
+	if name.lost != "" {
+		name = test{always: true, native: []string{"**"}}
+	}
+	if account.lost != "" {
+		account = test{always: true, native: t.everybody()}
+	}
+	if typeTest.lost != "" {
+		types = []string{scope.Repository, registryType}
 	}
 
 	base := rule{services: services, networks: networks}
@@ -221,7 +247,7 @@ func (c *converter) match(i int, e entry, all bool) (allow, deny rule, ok bool) 
 			}
 		}
 	}
-	return allow, deny, true
+	return allow, deny, as
 }
 
 const registryType, catalog = "registry", "catalog"
