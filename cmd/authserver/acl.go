@@ -197,7 +197,7 @@ func (h *hand) aclLint() error {
 		}
 	}
 	if bad > 0 {
-		return fmt.Errorf("%d findings", bad)
+		return fmt.Errorf("%s beyond info", count(bad, "finding"))
 	}
 	return nil
 }

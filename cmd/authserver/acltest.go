@@ -112,7 +112,7 @@ func (h *hand) aclTest(s suite, files []string) error {
 				fmt.Fprintf(h.stdout, "no test exercises rule %s (%s)\n", name, policy.Where(name))
 			}
 		}
-		fmt.Fprintf(h.stdout, "%d tests, %d failed\n", len(results), failed)
+		fmt.Fprintf(h.stdout, "%s, %d failed\n", count(len(results), "test"), failed)
 	}
 	if failed > 0 {
 		return fmt.Errorf("%d of %d policy tests failed", failed, len(results))

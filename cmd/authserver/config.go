@@ -53,7 +53,7 @@ func (h *hand) configCheck() error {
 	for _, warning := range g.ring.Warnings {
 		fmt.Fprintf(h.stderr, "authserver: warning: %s\n", warning)
 	}
-	_, err = fmt.Fprintf(h.stdout, "ok: %d services, %d rules, %d user backends\n", len(c.Services), g.policy.Len(), len(c.Users))
+	_, err = fmt.Fprintf(h.stdout, "ok: %s, %s, %s\n", count(len(c.Services), "service"), count(g.policy.Len(), "rule"), count(len(c.Users), "user backend"))
 	return err
 }
 

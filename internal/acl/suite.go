@@ -185,7 +185,7 @@ func (p *Policy) Nearest(who users.Principal, from netip.Addr, service string, n
 	var near []string
 	for i := range p.rules {
 		r := &p.rules[i]
-		if r.deny {
+		if r.deny || !slices.ContainsFunc(r.resources, func(res resource) bool { return res.typ == typ }) {
 			continue
 		}
 		m := r.misses(q, typ, name)
