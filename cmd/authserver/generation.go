@@ -212,6 +212,19 @@ func openWebhook(c *config.Config, policy *acl.Policy, l lasting) (issuer.Review
 
 // openStore opens the database; nil when there is none.
 func openStore(ctx context.Context, c *config.Config) (*store.Store, error) {
+	s, err := newStore(c)
+	if err != nil || s == nil {
+		return nil, err
+	}
+	if err := s.Migrate(ctx); err != nil {
+		_ = s.Close()
+		return nil, c.Fault("database.url", err)
+	}
+	return s, nil
+}
+
+// newStore is openStore for who can wait until the database answers.
+func newStore(c *config.Config) (*store.Store, error) {
 	d := c.Database
 	if !d.Enabled() {
 		return nil, nil
@@ -219,7 +232,7 @@ func openStore(ctx context.Context, c *config.Config) (*store.Store, error) {
 	if err := durable.Mkdir(c.Issuer.DataDir, 0o700); err != nil {
 		return nil, c.Fault("issuer.data_dir", err)
 	}
-	s, err := store.Open(ctx, store.Config{
+	s, err := store.New(store.Config{
 		URL: d.URL, Dir: c.Issuer.DataDir, PasswordFile: d.PasswordFile, MaxConnections: d.MaxConnections, Timeout: time.Duration(d.Timeout),
 	})
 	if err != nil {

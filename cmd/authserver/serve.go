@@ -21,6 +21,7 @@ import (
 	"authserver/internal/config"
 	"authserver/internal/metrics"
 	"authserver/internal/server"
+	"authserver/internal/store"
 	"authserver/internal/users"
 )
 
@@ -28,6 +29,8 @@ const (
 	drainTimeout = 35 * time.Second // longer than any answer takes
 	watchEvery   = 500 * time.Millisecond
 	renewEvery   = time.Hour // how often keys are looked at
+
+	databaseEvery = 2 * time.Second // how often a database is tried that did not answer at the start
 )
 
 func (h *hand) serveCommand() *cobra.Command {
@@ -79,12 +82,15 @@ func (h *hand) serve(ctx context.Context) error {
 		return err
 	}
 	s.lasting = lasting{log: newLogger(h.stderr, c.Log.Format, s.level), metrics: m, audit: record, checker: users.NewChecker(m.PasswordCheck)}
-	if s.lasting.store, err = openStore(ctx, c); err != nil {
+	if s.lasting.store, err = newStore(c); err != nil {
 		return err
 	}
 	if s.lasting.store != nil {
 		defer func() { _ = s.lasting.store.Close() }()
 		m.WatchDatabase(s.lasting.store.DB(), s.lasting.store.Ping)
+		if err := s.migrate(ctx, c); err != nil {
+			return err
+		}
 	}
 	g, err := newGeneration(c, s.lasting, false)
 	if err != nil {
@@ -183,6 +189,36 @@ func (s *service) attend(ctx context.Context, failed <-chan error, hangup <-chan
 	}
 }
 
+// migrate brings the database up to date. One that does not answer keeps nobody else waiting: it is tried again until it
+// does, and its users get 503 so long.
+func (s *service) migrate(ctx context.Context, c *config.Config) error {
+	err := s.lasting.store.Migrate(ctx)
+	if !errors.Is(err, store.ErrUnreachable) {
+		if err != nil {
+			err = c.Fault("database.url", err)
+		}
+		return err
+	}
+	s.lasting.log.Error("the database does not answer; what needs it is answered 503 until it does", "error", err.Error())
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(databaseEvery):
+			}
+			switch err := s.lasting.store.Migrate(ctx); {
+			case err == nil:
+				s.lasting.log.Info("the database answers")
+				return
+			case !errors.Is(err, store.ErrUnreachable):
+				s.lasting.log.Error("the database answers, but cannot be used", "error", err.Error())
+			}
+		}
+	}()
+	return nil
+}
+
 // sweep deletes tokens that have ended.
 func (s *service) sweep(ctx context.Context) {
 	if s.lasting.store == nil {
@@ -244,6 +280,9 @@ func (s *service) use(g *generation, stamp string) {
 // docker, and fails in somebody's pipeline.
 func (s *service) advise() {
 	c := s.current.Load().config
+	if !c.Database.Enabled() {
+		s.lasting.log.Info("there is no database (database.url: none): accounts, access tokens and refresh tokens are off")
+	}
 	if c.ACL.Webhook.InClear() {
 		s.lasting.log.Warn("acl.webhook.url is not https: whoever is on the way reads and changes the decisions, unless a service mesh encrypts them", "url", c.ACL.Webhook.URL)
 	}

@@ -49,29 +49,38 @@ type Store struct {
 	limit  time.Duration
 }
 
-// ErrNewer says that the database was made by a newer program, whose tables this one may not understand.
-var ErrNewer = errors.New("the database is newer than this program")
+// Errors of Migrate.
+var (
+	// ErrNewer says that the database was made by a newer program, whose tables this one may not understand.
+	ErrNewer = errors.New("the database is newer than this program")
+	// ErrUnreachable says that the database does not answer; it may later.
+	ErrUnreachable = errors.New("the database does not answer")
+)
 
-// Open opens the database, makes it if it is a file that is not there, and brings its tables up to date.
+// Open is New and Migrate.
 func Open(ctx context.Context, c Config) (*Store, error) {
-	var s *Store
-	var err error
-	switch scheme, rest, _ := strings.Cut(c.URL, ":"); scheme {
-	case "sqlite":
-		s, err = openSQLite(c, rest)
-	case "postgres", "postgresql":
-		s, err = openPostgres(c)
-	default:
-		return nil, fmt.Errorf("%q is no database; would be right: sqlite:authserver.db or postgres://user@host/name", scheme+":…")
-	}
+	s, err := New(c)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.migrate(ctx); err != nil {
+	if err := s.Migrate(ctx); err != nil {
 		_ = s.db.Close()
 		return nil, err
 	}
 	return s, nil
+}
+
+// New returns a database that is reached when it is needed; a file is made if it is not there. Until Migrate has been
+// through once, everything but Migrate may fail.
+func New(c Config) (*Store, error) {
+	switch scheme, rest, _ := strings.Cut(c.URL, ":"); scheme {
+	case "sqlite":
+		return openSQLite(c, rest)
+	case "postgres", "postgresql":
+		return openPostgres(c)
+	default:
+		return nil, fmt.Errorf("%q is no database; would be right: sqlite:authserver.db or postgres://user@host/name", scheme+":…")
+	}
 }
 
 func openSQLite(c Config, name string) (*Store, error) {
@@ -116,8 +125,12 @@ func openPostgres(c Config) (*Store, error) {
 	return &Store{db: db, limit: c.Timeout}, nil
 }
 
-// migrate brings the tables up to date, forward only; one process at a time does.
-func (s *Store) migrate(ctx context.Context) error {
+// Migrate brings the tables up to date, forward only; one process at a time does. Errors are ErrNewer, ErrUnreachable, or
+// that it cannot be done.
+func (s *Store) Migrate(ctx context.Context) error {
+	if err := s.Ping(ctx); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
 	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return err
@@ -159,7 +172,11 @@ func (s *Store) migrate(ctx context.Context) error {
 func (s *Store) Close() error { return s.db.Close() }
 
 // Ping tells whether the database answers.
-func (s *Store) Ping(ctx context.Context) error { return s.db.PingContext(ctx) }
+func (s *Store) Ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.limit)
+	defer cancel()
+	return s.db.PingContext(ctx)
+}
 
 // DB is for statistics of the connections.
 func (s *Store) DB() *sql.DB { return s.db }
