@@ -128,7 +128,10 @@ func openPostgres(c Config) (*Store, error) {
 // Migrate brings the tables up to date, forward only; one process at a time does. Errors are ErrNewer, ErrUnreachable, or
 // that it cannot be done.
 func (s *Store) Migrate(ctx context.Context) error {
-	if err := s.Ping(ctx); err != nil {
+	switch err := s.Ping(ctx); {
+	case err != nil && s.sqlite: // a damaged file, which gets no better
+		return fmt.Errorf("the database cannot be opened: %w", err)
+	case err != nil:
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
 	files, err := fs.Sub(migrations, "migrations")

@@ -339,3 +339,11 @@ func TestBadAddresses(t *testing.T) {
 		}
 	}
 }
+
+func TestAFileThatIsNoDatabaseIsRefused(t *testing.T) {
+	c := sqliteConfig(t)
+	must(t, os.WriteFile(filepath.Join(c.Dir, "authserver.db"), []byte(strings.Repeat("not a database ", 1000)), 0o600))
+	if _, err := store.Open(t.Context(), c); err == nil || errors.Is(err, store.ErrUnreachable) {
+		t.Errorf("error %v", err)
+	}
+}
