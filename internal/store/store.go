@@ -78,6 +78,10 @@ func openSQLite(c Config, name string) (*Store, error) {
 	if !filepath.IsAbs(name) {
 		name = filepath.Join(c.Dir, name)
 	}
+	name, err := filepath.Abs(name) // the first part of a relative path would be the host of the file: URL
+	if err != nil {
+		return nil, err
+	}
 	if err := durable.Create(name, 0o600); err != nil {
 		return nil, err
 	}
