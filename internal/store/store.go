@@ -62,7 +62,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	case "postgres", "postgresql":
 		s, err = openPostgres(c)
 	default:
-		return nil, fmt.Errorf("%q is no database; would be right: sqlite:authserver.db or postgres://user@host/name", scheme+":…")
+		return nil, errors.New("the address is that of no database; would be right: sqlite:authserver.db or postgres://user@host/name") // and may hold a password
 	}
 	if err != nil {
 		return nil, err

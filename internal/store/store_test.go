@@ -344,8 +344,9 @@ func TestAFolderIsRelativeToTheWorkingDirectoryAndHasAnyName(t *testing.T) {
 
 func TestBadAddresses(t *testing.T) {
 	for url, want := range map[string]string{
-		"":                                    "is no database",
-		"mysql://u:hunter2@h/d":               `"mysql:…" is no database`,
+		"":                                    "of no database",
+		"mysql://u:hunter2@h/d":               "of no database",
+		"host=h password=hunter2":             "of no database",
 		"postgres://u:hunter2@h:port/d":       "the address of PostgreSQL cannot be read",
 		"sqlite:missing/folder/authserver.db": "no such file or directory",
 		"postgres://u:hunter2@127.0.0.1:1/d":  "connection refused",
