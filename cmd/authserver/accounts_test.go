@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
 )
 
 // callWith is call in an environment.
@@ -20,13 +21,13 @@ func callWith(t *testing.T, environ []string, args ...string) (stdout, stderr st
 func TestThePasswordInTheAddressOfTheDatabaseIsNeverShown(t *testing.T) {
 	file, _ := initialised(t)
 	for given, shown := range map[string]string{
-		"postgres://auth:hunter2@db:5432/auth?sslmode=verify-full":         "postgres://auth:xxxxx@db:5432/auth?sslmode=verify-full",
-		"postgres://auth:hunter2%40%2F@db/auth":                            "postgres://auth:xxxxx@db/auth",
-		"postgresql://db/auth?user=auth&password=hunter2&Password=hunter2": "Password=xxxxx&password=xxxxx&user=auth",
-		"postgres://auth@db/auth?sslpassword=hunter2":                      "sslpassword=xxxxx",
-		"postgres://auth@db/auth":                                          "postgres://auth@db/auth",
-		"sqlite:a@b:c.db":                                                  "sqlite:a@b:c.db",
-		"sqlite:50%.db":                                                    "sqlite:50%.db",
+		"postgres://auth:hunter2@127.0.0.1:1/auth?sslmode=verify-full":              "postgres://auth:xxxxx@127.0.0.1:1/auth?sslmode=verify-full",
+		"postgres://auth:hunter2%40%2F@127.0.0.1:1/auth":                            "postgres://auth:xxxxx@127.0.0.1:1/auth",
+		"postgresql://127.0.0.1:1/auth?user=auth&password=hunter2&Password=hunter2": "Password=xxxxx&password=xxxxx&user=auth",
+		"postgres://auth@127.0.0.1:1/auth?sslpassword=hunter2":                      "sslpassword=xxxxx",
+		"postgres://auth@127.0.0.1:1/auth":                                          "postgres://auth@127.0.0.1:1/auth",
+		"sqlite:a@b:c.db":                                                           "sqlite:a@b:c.db",
+		"sqlite:50%.db":                                                             "sqlite:50%.db",
 	} {
 		for _, format := range []string{"text", "json"} {
 			out, stderr, status := callWith(t, []string{"AUTHSERVER_DATABASE__URL=" + given}, "config", "show", "--config", file, "-o", format)
@@ -68,3 +69,53 @@ func TestTheDatabaseIsFoundFromTheFolderOfTheConfiguration(t *testing.T) {
 		}
 	}
 }
+
+// cheap is what makes a command quick: hashes of the lowest cost.
+var cheap = []string{"--set", "passwords.bcrypt_cost=4"}
+
+// commands returns how to run commands on a configuration of init: admin in a file, everybody else in the database.
+func commands(t *testing.T) (run func(stdin string, args ...string) (string, string, int), file string) {
+	t.Helper()
+	file, _ = initialised(t)
+	return func(stdin string, args ...string) (string, string, int) {
+		t.Helper()
+		return call(t, stdin, append(append(args, "--config", file), cheap...)...)
+	}, file
+}
+
+// says runs a command that must succeed and print nothing but want.
+func says(t *testing.T, run func(string, ...string) (string, string, int), want string, args ...string) {
+	t.Helper()
+	if out, stderr, status := run("", args...); status != exitOK || out != want || stderr != "" {
+		t.Errorf("%v: status %d, %q, %q; want %q", args, status, out, stderr, want)
+	}
+}
+
+// refused runs a command that must fail with a status and say why, on stderr alone.
+func refused(t *testing.T, run func(string, ...string) (string, string, int), want int, why string, args ...string) {
+	t.Helper()
+	if out, stderr, status := run("hunter2\n", args...); status != want || out != "" || !strings.Contains(stderr, why) || strings.Contains(stderr, "hunter2") {
+		t.Errorf("%v: status %d, %q, %q; want status %d and %q", args, status, out, stderr, want, why)
+	}
+}
+
+// Tokens are kept under the name in NFC. Who removes a user as a terminal in NFD types it must not leave them to the next one.
+func TestAUserIsTheSameInEveryUnicodeForm(t *testing.T) {
+	run, _ := commands(t)
+	const nfc, nfd = "jos\u00e9", "jose\u0301"
+	if _, stderr, status := run("x\n", "user", "add", nfd, "--backend", "htpasswd", "--password-stdin"); status != exitOK {
+		t.Fatal(stderr)
+	}
+	if _, stderr, status := run("", "token", "create", "--user", nfd, "--name", nfd); status != exitOK {
+		t.Fatal(stderr)
+	}
+	for _, name := range []string{nfc, nfd} {
+		if out, _, _ := run("", "token", "list", "--user", name, "-o", "json"); !strings.Contains(out, `"owner": "`+nfc+`"`) || !strings.Contains(out, `"name": "`+nfc+`"`) {
+			t.Errorf("%+q: %s", name, out)
+		}
+		refused(t, run, exitNo, "there already", "token", "create", "--user", name, "--name", name)
+	}
+	says(t, run, "", "user", "remove", nfd)
+	says(t, run, "[]\n", "token", "list", "-o", "json")
+}
+

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/text/unicode/norm"
 
 	"authserver/internal/acl"
 	"authserver/internal/config"
@@ -46,6 +47,7 @@ anew at every use. It is printed once and kept nowhere; what is kept is its hash
 	list := h.printsData(&cobra.Command{
 		Use: "list", Short: "List access tokens", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			owner := norm.NFC.String(owner)
 			return h.withDatabase(cmd.Context(), func(_ *config.Config, db *store.Store) error { return h.tokenList(cmd.Context(), db, owner) })
 		},
 	})
@@ -88,8 +90,11 @@ func (h *hand) tokenCreate(ctx context.Context, t newToken) error {
 	if len(t.name) > users.MaxNameLength {
 		return misuse{fmt.Errorf("--name: at most %d bytes", users.MaxNameLength)}
 	}
-	if _, err := users.ParseName(t.name); err != nil {
+	if t.name, err = users.ParseName(t.name); err != nil {
 		return misuse{fmt.Errorf("--name: %w", err)}
+	}
+	if t.user, err = users.ParseName(t.user); err != nil {
+		return misuse{fmt.Errorf("--user: %w", err)}
 	}
 	if err := acl.CheckLimit(t.scopes); err != nil {
 		return misuse{fmt.Errorf("--scope: %w", err)}

@@ -54,11 +54,11 @@ func (h *hand) userCommand() *cobra.Command {
 	// onUser makes a command on a user that is there, in whatever backend.
 	onUser := func(use, short string, run func(ctx context.Context, e editor, name string) error) *cobra.Command {
 		return withEditors(use+" NAME", short, cobra.ExactArgs(1), func(ctx context.Context, all editors, args []string) error {
-			e, _, err := all.find(ctx, args[0])
+			e, line, err := all.find(ctx, args[0])
 			if err != nil {
 				return err
 			}
-			return run(ctx, e, args[0])
+			return run(ctx, e, line.Name) // as it is kept, not as it was typed: tokens go by it
 		})
 	}
 	add := withEditors("add NAME", "Add a user, or a robot", cobra.ExactArgs(1), func(ctx context.Context, all editors, args []string) error {
