@@ -119,3 +119,22 @@ func TestAUserIsTheSameInEveryUnicodeForm(t *testing.T) {
 	says(t, run, "[]\n", "token", "list", "-o", "json")
 }
 
+// The users of the file are those who get in whatever becomes of the database, so they can be edited whatever becomes of it.
+func TestUsersOfTheFileCanBeEditedWhileTheDatabaseIsDown(t *testing.T) {
+	file, _ := initialised(t)
+	run := func(stdin string, args ...string) (string, string, int) {
+		return call(t, stdin, append(append(args, "--config", file, "--set", "database.url=postgres://u@127.0.0.1:1/d"), cheap...)...)
+	}
+	const down = "flag --set: database.url: the database cannot be opened: "
+	refused(t, run, exitNo, down, "user", "list")
+	refused(t, run, exitNo, down, "token", "list")
+	for _, args := range [][]string{{"add", "alice"}, {"passwd", "alice"}, {"passwd", "admin"}} {
+		if _, stderr, status := run("x\n", append(append([]string{"user"}, args...), "--backend", "htpasswd", "--password-stdin")...); status != exitOK {
+			t.Errorf("%v: %s", args, stderr)
+		}
+	}
+	says(t, run, "admin\nalice\n", "user", "list", "--backend", "htpasswd")
+	refused(t, run, exitNo, down, "user", "remove", "alice", "--backend", "htpasswd") // her tokens could not be ended
+	says(t, run, "admin\nalice\n", "user", "list", "--backend", "htpasswd")
+}
+

@@ -172,16 +172,14 @@ func (h *hand) editUsers(ctx context.Context, kind string, edit func(editors) er
 	case len(chosen) == 0:
 		return errors.New("users: there is no block in the configuration that can be edited (kind: htpasswd or database)")
 	}
-	db, err := openStore(ctx, c)
-	if err != nil {
-		return err
-	}
-	if db != nil {
-		defer func() { _ = db.Close() }()
-	}
 	var all editors
 	for _, i := range chosen {
 		if c.Users[i]["kind"] == "database" {
+			db, err := openStore(ctx, c)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = db.Close() }()
 			all = append(all, databaseEditor{db, c})
 			continue
 		}
@@ -189,15 +187,15 @@ func (h *hand) editUsers(ctx context.Context, kind string, edit func(editors) er
 		if err != nil {
 			return err
 		}
-		all = append(all, fileEditor{users.HTPasswdFile{Path: file, Cost: c.Passwords.BcryptCost}, db})
+		all = append(all, fileEditor{users.HTPasswdFile{Path: file, Cost: c.Passwords.BcryptCost}, c})
 	}
 	return edit(all)
 }
 
-// fileEditor edits an htpasswd file.
+// fileEditor edits an htpasswd file. It works without the database, which may be down, but for what ends tokens.
 type fileEditor struct {
 	file users.HTPasswdFile
-	db   *store.Store // where its users' tokens are; nil = nowhere
+	c    *config.Config
 }
 
 func (fileEditor) kind() string { return "htpasswd" }
@@ -219,8 +217,13 @@ func (fileEditor) setDisabled(context.Context, string, bool) error { return errF
 
 // remove ends the user's tokens first: the next one of that name is somebody else.
 func (e fileEditor) remove(ctx context.Context, name string) error {
-	if e.db != nil {
-		if err := e.db.RemoveTokens(ctx, e.kind(), name); err != nil {
+	db, err := openStore(ctx, e.c)
+	if err != nil {
+		return err
+	}
+	if db != nil {
+		defer func() { _ = db.Close() }()
+		if err := db.RemoveTokens(ctx, e.kind(), name); err != nil {
 			return err
 		}
 	}
