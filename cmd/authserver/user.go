@@ -300,7 +300,11 @@ func (e databaseEditor) setPassword(ctx context.Context, name, password string) 
 	if err != nil {
 		return err
 	}
-	return e.db.SetPassword(ctx, name, hash, time.Now())
+	err = e.db.SetPassword(ctx, name, hash, time.Now())
+	if errors.Is(err, users.ErrNotFound) { // it was found a moment ago
+		err = fmt.Errorf("%q is a robot: it has no password, only access tokens", name)
+	}
+	return err
 }
 
 func (e databaseEditor) setDisabled(ctx context.Context, name string, disabled bool) error {
