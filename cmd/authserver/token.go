@@ -212,7 +212,10 @@ func (h *hand) tokenList(ctx context.Context, db *store.Store, owner string) err
 	for _, t := range lines {
 		used, scopes := day(t.LastUsed), "all"
 		if t.LastUsed != nil {
-			used = t.LastUsed.Format("2006-01-02 15:04") + " from " + t.LastFrom
+			used = t.LastUsed.Format("2006-01-02 15:04")
+			if t.LastFrom != "" {
+				used += " from " + t.LastFrom
+			}
 		}
 		if t.Scopes != nil {
 			scopes = strings.Join(t.Scopes, " ")
