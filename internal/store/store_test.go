@@ -22,14 +22,14 @@ import (
 
 // postgres is the address of a PostgreSQL whose databases may be made and dropped; without it these tests run on SQLite
 // alone. e2e/run.sh starts one.
-var postgres = os.Getenv("AUTHSERVER_TEST_POSTGRES")
+var postgres = os.Getenv("TEST_POSTGRES")
 
 // engines runs a test on every engine, each time with an empty database.
 func engines(t *testing.T, test func(t *testing.T, c store.Config)) {
 	t.Run("sqlite", func(t *testing.T) { test(t, sqliteConfig(t)) })
 	t.Run("postgres", func(t *testing.T) {
 		if postgres == "" {
-			t.Skip("AUTHSERVER_TEST_POSTGRES is not set")
+			t.Skip("TEST_POSTGRES is not set")
 		}
 		test(t, postgresConfig(t))
 	})
