@@ -62,7 +62,7 @@ func TestEveryClientUsesAccountsAndTokens(t *testing.T) {
 				c.forget()
 				succeeds(t, "login")(c.login(user, narrow))
 				succeeds(t, "pull with a token for pulls")(c.pull(image))
-				fails(t, "push with a token for pulls", client.refusedPush)(c.push(s.ref(user+"/app:2.0.0")))
+				fails(t, "push with a token for pulls", client.refusedPush)(c.push(s.ref(user + "/app:2.0.0")))
 			})
 
 			t.Run("refresh token", func(t *testing.T) {

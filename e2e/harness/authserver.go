@@ -74,15 +74,16 @@ func StartAuthserver(t testing.TB, o Options) *Authserver {
 		write(t, a.config(), "server:\n  listen: %q\n  public_url: %q\n  ops_listen: %q\n%s", listen, a.URL, ops, o.Config)
 	}
 	more := ""
+	if o.Config == "" {
+		more = "passwords:\n  bcrypt_cost: 4\n" // as in Command
+	}
 	if o.Database != "" {
 		more += fmt.Sprintf("database:\n  url: %q\n", o.Database)
 	}
 	if o.RefreshTokens {
 		more += "refresh_tokens:\n  enabled: true\n"
 	}
-	if more != "" {
-		write(t, a.config(), "%s\n%s", ReadFile(t, a.config()), more)
-	}
+	write(t, a.config(), "%s\n%s", ReadFile(t, a.config()), more)
 	if o.Policy != "" {
 		write(t, filepath.Join(a.Dir, "policy.yaml"), "%s", o.Policy)
 	}
