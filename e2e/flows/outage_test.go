@@ -101,7 +101,7 @@ func TestPostgresFails(t *testing.T) {
 						case answer.Status == well && (!asker.needs || during != down):
 						case answer.Status == http.StatusServiceUnavailable && asker.needs && during != usual && answer.Header.Get("Retry-After") != "":
 						default:
-							t.Errorf("%s, phase %d: status %d, Retry-After %q: %s", asker.name, during, answer.Status, answer.Header.Get("Retry-After"), answer.Body)
+							t.Errorf("%s, phase %d: status %d, Retry-After %q: %s: %s", asker.name, during, answer.Status, answer.Header.Get("Retry-After"), answer.Body, audited(t, a, answer).Reason)
 						}
 						if took > patience {
 							t.Errorf("%s, phase %d: the answer took %s", asker.name, during, took)
