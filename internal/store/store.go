@@ -87,6 +87,10 @@ func openSQLite(c Config, name string) (*Store, error) {
 	if !filepath.IsAbs(name) {
 		name = filepath.Join(c.Dir, name)
 	}
+	name, err := filepath.Abs(name) // in a URI, the first part of a relative path would be a host
+	if err != nil {
+		return nil, err
+	}
 	if err := durable.Create(name, 0o600); err != nil {
 		return nil, err
 	}
@@ -128,6 +132,14 @@ func openPostgres(c Config) (*Store, error) {
 // Migrate brings the tables up to date, forward only; one process at a time does. Errors are ErrNewer, ErrUnreachable, or
 // that it cannot be done.
 func (s *Store) Migrate(ctx context.Context) error {
+	if s.sqlite {
+		// Before the first connection: it sets the file's journal mode, and two at once would be in each other's way.
+		unlock, err := durable.Lock(filepath.Dir(s.file))
+		if err != nil {
+			return err
+		}
+		defer unlock()
+	}
 	switch err := s.Ping(ctx); {
 	case err != nil && s.sqlite: // a damaged file, which gets no better
 		return fmt.Errorf("the database cannot be opened: %w", err)
@@ -141,11 +153,6 @@ func (s *Store) Migrate(ctx context.Context) error {
 	dialect := goose.DialectPostgres
 	options := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true)}
 	if s.sqlite {
-		unlock, err := durable.Lock(filepath.Dir(s.file))
-		if err != nil {
-			return err
-		}
-		defer unlock()
 		dialect = goose.DialectSQLite3
 	} else {
 		locker, err := lock.NewPostgresSessionLocker()

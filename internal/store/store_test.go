@@ -325,6 +325,21 @@ func TestFilesAreForNobodyElse(t *testing.T) {
 	}
 }
 
+// The configuration may be read from the working folder, and then all of its paths begin there.
+func TestAFolderIsRelative(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "it's 100% odd? #1")
+	must(t, os.MkdirAll(filepath.Join(dir, "data"), 0o700))
+	t.Chdir(dir)
+	s := open(t, store.Config{URL: "sqlite:authserver.db", Dir: "data", Timeout: 5 * time.Second})
+	must(t, s.AddGroup(t.Context(), "g", now))
+	if entries, err := os.ReadDir("."); err != nil || len(entries) != 1 {
+		t.Errorf("beside the data folder: %v, %v", entries, err)
+	}
+	if _, err := os.Stat("data/authserver.db"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestBadAddresses(t *testing.T) {
 	for url, want := range map[string]string{
 		"":                                    "is no database",
