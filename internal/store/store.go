@@ -83,6 +83,10 @@ func New(c Config) (*Store, error) {
 	}
 }
 
+// fileConnections is how many connections to a file a process has at most: more than there are cores, because those who
+// write wait for one another.
+const fileConnections = 16
+
 func openSQLite(c Config, name string) (*Store, error) {
 	if !filepath.IsAbs(name) {
 		name = filepath.Join(c.Dir, name)
@@ -102,6 +106,9 @@ func openSQLite(c Config, name string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Kept open, because opening is the dearest part of a question; bounded, because each takes files and memory.
+	db.SetMaxOpenConns(fileConnections)
+	db.SetMaxIdleConns(fileConnections)
 	return &Store{db: db, sqlite: true, file: name, limit: c.Timeout}, nil
 }
 

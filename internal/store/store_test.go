@@ -290,6 +290,25 @@ func TestManyAtOnce(t *testing.T) {
 	})
 }
 
+// A crowd of requests does not open a connection each.
+func TestConnectionsAreBounded(t *testing.T) {
+	engines(t, func(t *testing.T, c store.Config) {
+		s, ctx := open(t, c), t.Context()
+		var all sync.WaitGroup
+		for range 300 {
+			all.Go(func() {
+				if _, err := s.Account(ctx, "nobody"); !errors.Is(err, users.ErrNotFound) {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if stats := s.DB().Stats(); stats.MaxOpenConnections < 1 || stats.MaxOpenConnections > 16 || stats.MaxIdleClosed > 0 {
+			t.Errorf("%+v", stats)
+		}
+	})
+}
+
 func TestADatabaseOfANewerProgramIsRefused(t *testing.T) {
 	engines(t, func(t *testing.T, c store.Config) {
 		s := open(t, c)
