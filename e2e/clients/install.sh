@@ -7,6 +7,7 @@ set -eu
 crane_version=v0.22.1
 regctl_version=v0.11.7
 oras_version=v1.2.3
+helm_version=v3.22.0
 
 cd "$(dirname "$0")/.."
 bin=$PWD/.cache/bin
@@ -59,6 +60,10 @@ if ! have regctl $regctl_version; then
 	GOBIN=$bin go install github.com/regclient/regclient/cmd/regctl@$regctl_version
 	echo $regctl_version >"$bin/regctl.version"
 fi
+if ! have helm $helm_version; then
+	GOBIN=$bin go install -ldflags '-s -w' helm.sh/helm/v3/cmd/helm@$helm_version
+	echo $helm_version >"$bin/helm.version"
+fi
 if ! have oras $oras_version; then
 	# oras.land/oras cannot be had by "go install" from every proxy (it asks for
 	# the list of versions); downloading the one version and building it works.
@@ -73,7 +78,7 @@ fi
 
 # --- all there? ----------------------------------------------------------
 PATH=$bin:$PATH
-for client in docker dockerd podman skopeo containerd ctr crane regctl oras; do
+for client in docker dockerd podman skopeo containerd ctr crane regctl oras helm; do
 	if missing "$client"; then
 		echo "install.sh: $client is still missing" >&2
 		exit 1

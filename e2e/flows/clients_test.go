@@ -1,6 +1,8 @@
 package flows_test
 
 import (
+	"encoding/base64"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,6 +21,10 @@ type client interface {
 	push(ref string) (string, error)
 	// pull downloads ref, and not from what the client has kept of earlier runs.
 	pull(ref string) (string, error)
+	// keep logs in so that the client has a refresh token and no password.
+	keep(user, password string) (string, error)
+	kept() (auth, identityToken string)
+	forget()
 }
 
 // A base is what all clients have: a home of their own, so that no credentials
@@ -53,6 +59,12 @@ func (b base) authFile() string { return filepath.Join(b.home, "auth.json") }
 // run runs the program in its home.
 func (b base) run(stdin string, args ...string) (string, error) {
 	b.t.Helper()
+	return b.runOther(stdin, b.program, args...)
+}
+
+// runOther is run for another program.
+func (b base) runOther(stdin, program string, args ...string) (string, error) {
+	b.t.Helper()
 	return harness.Run(b.t, []string{
 		"HOME=" + b.home,
 		"XDG_RUNTIME_DIR=" + b.home,
@@ -60,7 +72,7 @@ func (b base) run(stdin string, args ...string) (string, error) {
 		"XDG_DATA_HOME=" + b.home,
 		"DOCKER_CONFIG=" + b.home,
 		"REGISTRY_AUTH_FILE=" + b.authFile(),
-	}, stdin, b.program, args...)
+	}, stdin, program, args...)
 }
 
 // must is run for a step that has to succeed.
@@ -73,6 +85,48 @@ func (b base) must(args ...string) {
 
 // fresh is the path of something that does not exist yet.
 func (b base) fresh() string { return filepath.Join(b.t.TempDir(), "out") }
+
+// keep logs in with docker, which keeps the refresh token that it gets in a file
+// where the other clients find it.
+func (b base) keep(user, password string) (string, error) {
+	b.t.Helper()
+	out, err := b.runOther(password, harness.Program(b.t, "docker"), "-H", "unix:///nonexistent", "login", "-u", user, "--password-stdin", b.host)
+	if err != nil {
+		return out, err
+	}
+	// Podman and skopeo read another file.
+	return out, os.WriteFile(b.authFile(), harness.ReadFile(b.t, b.dockerFile()), 0o600)
+}
+
+func (b base) dockerFile() string { return filepath.Join(b.home, "config.json") }
+
+// kept is what docker has kept of a login.
+func (b base) kept() (auth, identityToken string) {
+	b.t.Helper()
+	var file struct {
+		Auths map[string]struct{ Auth, IdentityToken string }
+	}
+	data := harness.ReadFile(b.t, b.dockerFile())
+	if err := json.Unmarshal(data, &file); err != nil {
+		b.t.Fatalf("%v\n%s", err, data)
+	}
+	login := file.Auths[b.host]
+	plain, err := base64.StdEncoding.DecodeString(login.Auth)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return string(plain), login.IdentityToken
+}
+
+// forget removes all that is kept of logins.
+func (b base) forget() {
+	b.t.Helper()
+	for _, file := range []string{b.authFile(), b.dockerFile()} {
+		if err := os.WriteFile(file, []byte("{}"), 0o600); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+}
 
 // docker is the docker CLI, with a daemon.
 type docker struct {
@@ -176,6 +230,22 @@ func (c ctr) login(user, password string) (string, error) {
 	return "", nil
 }
 
+// keep takes the refresh token from where docker has put it: ctr reads no file.
+func (c ctr) keep(user, password string) (string, error) {
+	out, err := c.base.keep(user, password)
+	if err != nil {
+		return out, err
+	}
+	_, token := c.kept()
+	*c.userFlags = []string{"--refresh", token}
+	return out, nil
+}
+
+func (c ctr) forget() {
+	c.base.forget()
+	*c.userFlags = nil
+}
+
 func (c ctr) logout() (string, error) {
 	*c.userFlags = nil
 	return "", nil
@@ -251,4 +321,37 @@ func (c regctl) push(ref string) (string, error) {
 
 func (c regctl) pull(ref string) (string, error) {
 	return c.run("", "image", "export", ref, c.fresh())
+}
+
+// helm pushes and pulls a chart of the name and the version that stand in ref.
+type helm struct{ base }
+
+func newHelm(t *testing.T, host string) client { return helm{newBase(t, "helm", host)} }
+
+func (c helm) login(user, password string) (string, error) {
+	return c.run(password, "registry", "login", "--plain-http", "-u", user, "--password-stdin", c.host)
+}
+
+func (c helm) logout() (string, error) { return c.run("", "registry", "logout", c.host) }
+
+func (c helm) push(ref string) (string, error) {
+	repository, version := ref[:strings.LastIndexByte(ref, ':')], ref[strings.LastIndexByte(ref, ':')+1:]
+	chart := filepath.Join(c.t.TempDir(), filepath.Base(repository))
+	if err := os.Mkdir(chart, 0o700); err != nil {
+		c.t.Fatal(err)
+	}
+	about := "apiVersion: v2\nname: " + filepath.Base(repository) + "\nversion: " + version + "\n"
+	if err := os.WriteFile(filepath.Join(chart, "Chart.yaml"), []byte(about), 0o600); err != nil {
+		c.t.Fatal(err)
+	}
+	packed := c.fresh()
+	if out, err := c.run("", "package", chart, "-d", packed); err != nil {
+		return out, err
+	}
+	return c.run("", "push", "--plain-http", filepath.Join(packed, filepath.Base(repository)+"-"+version+".tgz"), "oci://"+filepath.Dir(repository))
+}
+
+func (c helm) pull(ref string) (string, error) {
+	repository, version := ref[:strings.LastIndexByte(ref, ':')], ref[strings.LastIndexByte(ref, ':')+1:]
+	return c.run("", "pull", "--plain-http", "-d", c.t.TempDir(), "oci://"+repository, "--version", version)
 }

@@ -102,18 +102,20 @@ func fails(t *testing.T, step, want string) func(string, error) {
 	}
 }
 
-func TestEveryClientLogsInPushesAndPulls(t *testing.T) {
+// A tool is a kind of client, and what its users read.
+type tool struct {
+	name          string
+	make          func(*testing.T, string) client
+	wrongPassword string
+	refusedPush   string
+	refusedPull   string
+}
+
+// tools are all clients of images, with the daemons that they need.
+func tools(t *testing.T) []tool {
 	dockerd := harness.StartDockerd(t)
 	containerd := harness.StartContainerd(t)
-
-	clients := []struct {
-		name string
-		make func(*testing.T, string) client
-		// What the user reads.
-		wrongPassword string
-		refusedPush   string
-		refusedPull   string
-	}{
+	return []tool{
 		{
 			"dockerd", func(t *testing.T, host string) client { return newDocker(t, host, dockerd) },
 			"unauthorized: ", "denied: requested access to the resource is denied", "(pull access denied|unauthorized)",
@@ -128,6 +130,10 @@ func TestEveryClientLogsInPushesAndPulls(t *testing.T) {
 		{"oras", newOras, "(?i)unauthorized", "(?i)unauthorized", "(?i)unauthorized"},
 		{"regctl", newRegctl, "unauthorized", "unauthorized", "unauthorized"},
 	}
+}
+
+func TestEveryClientLogsInPushesAndPulls(t *testing.T) {
+	clients := tools(t)
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
 			s := setStage(t, version)

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -21,6 +22,10 @@ type Options struct {
 	// but the server section.
 	Config string
 	Set    []string // key.path=value, laid over the configuration
+	// Database is database.url; the default, a file in the data folder, when empty.
+	Database string
+	// RefreshTokens are given to clients that ask for them.
+	RefreshTokens bool
 }
 
 // Authserver is a running authserver.
@@ -68,6 +73,17 @@ func StartAuthserver(t testing.TB, o Options) *Authserver {
 	if o.Config != "" {
 		write(t, a.config(), "server:\n  listen: %q\n  public_url: %q\n  ops_listen: %q\n%s", listen, a.URL, ops, o.Config)
 	}
+	more := ""
+	if o.Config == "" {
+		more = "passwords:\n  bcrypt_cost: 4\n" // as in Command
+	}
+	if o.Database != "" {
+		more += fmt.Sprintf("database:\n  url: %q\n", o.Database)
+	}
+	if o.RefreshTokens {
+		more += "refresh_tokens:\n  enabled: true\n"
+	}
+	write(t, a.config(), "%s\n%s", ReadFile(t, a.config()), more)
 	if o.Policy != "" {
 		write(t, filepath.Join(a.Dir, "policy.yaml"), "%s", o.Policy)
 	}
@@ -75,13 +91,28 @@ func StartAuthserver(t testing.TB, o Options) *Authserver {
 		a.AddUser(t, name, password)
 	}
 
-	serve := []string{"serve", "--config", a.config()}
-	for _, set := range o.Set {
-		serve = append(serve, "--set", set)
-	}
-	a.Process = Start(t, nil, a.binary, serve...)
-	a.Await(t, func() error { return expect(a.Ops+"/readyz", http.StatusOK) })
+	a.serve(t, o.Set)
 	return a
+}
+
+func (a *Authserver) serve(t testing.TB, sets []string) {
+	t.Helper()
+	args := []string{"serve", "--config", a.config()}
+	for _, set := range sets {
+		args = append(args, "--set", set)
+	}
+	a.Process = Start(t, nil, a.binary, args...)
+	a.Await(t, func() error { return expect(a.Ops+"/readyz", http.StatusOK) })
+}
+
+// Replica starts another process on the same folder and database, with addresses of its own.
+func (a *Authserver) Replica(t testing.TB, sets ...string) *Authserver {
+	t.Helper()
+	b := *a
+	port, ops := FreePort(t), FreePort(t)
+	b.URL, b.Ops = fmt.Sprintf("http://localhost:%d", port), fmt.Sprintf("http://127.0.0.1:%d", ops)
+	b.serve(t, append([]string{fmt.Sprintf("server.listen=127.0.0.1:%d", port), fmt.Sprintf("server.ops_listen=127.0.0.1:%d", ops)}, sets...))
+	return &b
 }
 
 func (a *Authserver) config() string { return filepath.Join(a.Dir, "authserver.yaml") }
@@ -99,9 +130,26 @@ func (a *Authserver) run(t testing.TB, stdin string, args ...string) string {
 // AddUser adds a user by the command; a running server learns of it at its next reload.
 func (a *Authserver) AddUser(t testing.TB, name, password string) {
 	t.Helper()
+	a.Command(t, password+"\n", "user", "add", name, "--password-stdin")
+}
+
+// Command runs an authserver command on a's configuration that has to succeed, and returns what it printed on standard
+// output.
+func (a *Authserver) Command(t testing.TB, stdin string, args ...string) string {
+	t.Helper()
 	// At its usual cost bcrypt would take most of the time of all tests together.
-	cheap := []string{"AUTHSERVER_PASSWORDS__BCRYPT_COST=4"}
-	MustRun(t, cheap, password+"\n", a.binary, "user", "add", name, "--password-stdin", "--config", a.config())
+	return a.run(t, stdin, append(args, "--config", a.config(), "--set", "passwords.bcrypt_cost=4")...)
+}
+
+// AccessToken makes an access token of a user, and returns it and its id; args are flags of "token create".
+func (a *Authserver) AccessToken(t testing.TB, user, name string, args ...string) (secret, id string) {
+	t.Helper()
+	out := a.Command(t, "", append([]string{"token", "create", "--user", user, "--name", name, "-o", "json"}, args...)...)
+	var made struct{ Token, ID string }
+	if err := json.Unmarshal([]byte(out), &made); err != nil || made.Token == "" || made.ID == "" {
+		t.Fatalf("authserver token create -o json: %v\n%s", err, out)
+	}
+	return made.Token, made.ID
 }
 
 // Export is the key or certificate that a verifier of the service needs;
@@ -121,19 +169,42 @@ type Answer struct {
 	Token       string      `json:"token"`
 	AccessToken string      `json:"access_token"`
 	ExpiresIn   int         `json:"expires_in"`
+	// RefreshToken is there when it was asked for and there is one.
+	RefreshToken string `json:"refresh_token"`
 }
 
 // Ask asks the token endpoint like most clients do. An empty user is anonymous.
 func (a *Authserver) Ask(t testing.TB, user, password, service string, scopes ...string) Answer {
 	t.Helper()
-	query := url.Values{"service": {service}, "scope": scopes}
+	return a.Get(t, user, password, url.Values{"service": {service}, "scope": scopes})
+}
+
+// Get asks the token endpoint by GET. An empty user without a password is anonymous.
+func (a *Authserver) Get(t testing.TB, user, password string, query url.Values) Answer {
+	t.Helper()
 	request, err := http.NewRequest("GET", a.URL+"/token?"+query.Encode(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if user != "" {
+	if user != "" || password != "" {
 		request.SetBasicAuth(user, password)
 	}
+	return answer(t, request)
+}
+
+// Post asks the token endpoint by POST (OAuth2).
+func (a *Authserver) Post(t testing.TB, form url.Values) Answer {
+	t.Helper()
+	request, err := http.NewRequest("POST", a.URL+"/token", strings.NewReader(form.Encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return answer(t, request)
+}
+
+func answer(t testing.TB, request *http.Request) Answer {
+	t.Helper()
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		t.Fatal(err)

@@ -118,6 +118,12 @@ type Process struct {
 // Start starts a server. Its end is shown when the test has failed.
 func Start(t testing.TB, environment []string, program string, args ...string) *Process {
 	t.Helper()
+	return start(t, nil, environment, program, args...)
+}
+
+// start is Start as somebody else, unless who is nil.
+func start(t testing.TB, who *syscall.Credential, environment []string, program string, args ...string) *Process {
+	t.Helper()
 	p := &Process{name: filepath.Base(program), done: make(chan struct{})}
 	p.log = filepath.Join(t.TempDir(), p.name+".log")
 	log, err := os.Create(p.log)
@@ -130,7 +136,7 @@ func Start(t testing.TB, environment []string, program string, args ...string) *
 	p.cmd.Env = append(os.Environ(), environment...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	// When go test itself is killed (its -timeout, Ctrl-C), no cleanup runs.
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Credential: who}
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -1,21 +1,29 @@
 #!/bin/sh
 # with.sh COMMAND...: runs a command beside a PostgreSQL of its own, in a
-# temporary folder, whose address is in AUTHSERVER_TEST_POSTGRES. Needs a Debian
-# with apt, as root; PostgreSQL itself runs as nobody.
+# temporary folder, whose address is in TEST_POSTGRES and whose
+# programs are in TEST_POSTGRES_BIN. Needs a Debian with apt, as root;
+# PostgreSQL itself runs as nobody.
 set -eu
 
-bin=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -1)
+programs() { ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -1; }
+
+bin=$(programs)
 if [ -z "$bin" ]; then
 	# Without a cluster of the system's own: it would take a port and start at boot.
 	mkdir -p /etc/postgresql-common
 	[ -e /etc/postgresql-common/createcluster.conf ] || echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
-	apt-get -qq update
-	DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends postgresql >/dev/null
-	bin=$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -1)
+	export DEBIAN_FRONTEND=noninteractive
+	apt-get -qq update </dev/null
+	apt-get -qq install -y --no-install-recommends postgresql </dev/null >/dev/null
+	bin=$(programs)
+	if [ -z "$bin" ]; then
+		echo "with.sh: PostgreSQL is still missing" >&2
+		exit 1
+	fi
 fi
 
 dir=$(mktemp -d /tmp/authserver-postgres-XXXXXX)
-as() { setpriv --reuid=nobody --regid=nogroup --clear-groups env HOME="$dir" "$@"; }
+as() { (cd / && exec setpriv --reuid=nobody --regid=nogroup --clear-groups env HOME="$dir" "$@"); }
 stop() {
 	status=$?
 	as "$bin/pg_ctl" -D "$dir/data" -m immediate -w stop >/dev/null 2>&1 || true
@@ -25,10 +33,23 @@ stop() {
 trap stop EXIT
 trap 'exit 130' INT TERM
 chown nobody:nogroup "$dir"
-port=$((20000 + $$ % 20000))
-as "$bin/initdb" -D "$dir/data" -U authserver --auth=trust --no-sync >/dev/null
-as "$bin/pg_ctl" -D "$dir/data" -w -l "$dir/log" -o "-p $port -c listen_addresses=127.0.0.1 -c unix_socket_directories=$dir -c max_connections=200" start >/dev/null || {
-	cat "$dir/log" >&2
-	exit 1
+# The same text and the same order everywhere, whatever the machine speaks.
+as "$bin/initdb" -D "$dir/data" -U authserver --auth=trust --no-sync --encoding=UTF8 --locale=C.UTF-8 >/dev/null
+
+# A port below those that the system gives out by itself; somebody else may have it.
+start() {
+	as "$bin/pg_ctl" -D "$dir/data" -w -l "$dir/log" -o "-p $port -c listen_addresses=127.0.0.1 -c unix_socket_directories=$dir -c max_connections=200 -c fsync=off" start >/dev/null
 }
-AUTHSERVER_TEST_POSTGRES="postgres://authserver@127.0.0.1:$port/postgres?sslmode=disable" "$@"
+port=$((20000 + $$ % 12000))
+tries=1
+until start; do
+	if [ $tries = 5 ]; then
+		cat "$dir/log" >&2
+		exit 1
+	fi
+	tries=$((tries + 1))
+	port=$((port + 7))
+done
+export TEST_POSTGRES="postgres://authserver@127.0.0.1:$port/postgres?sslmode=disable"
+export TEST_POSTGRES_BIN="$bin"
+"$@"

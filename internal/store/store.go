@@ -83,6 +83,10 @@ func New(c Config) (*Store, error) {
 	}
 }
 
+// fileConnections is how many connections to a file a process has at most: more than there are cores, because those who
+// write wait for one another.
+const fileConnections = 16
+
 func openSQLite(c Config, name string) (*Store, error) {
 	if !filepath.IsAbs(name) {
 		name = filepath.Join(c.Dir, name)
@@ -102,6 +106,9 @@ func openSQLite(c Config, name string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Kept open, because opening is the dearest part of a question; bounded, because each takes files and memory.
+	db.SetMaxOpenConns(fileConnections)
+	db.SetMaxIdleConns(fileConnections)
 	return &Store{db: db, sqlite: true, file: name, limit: c.Timeout}, nil
 }
 
@@ -132,6 +139,14 @@ func openPostgres(c Config) (*Store, error) {
 // Migrate brings the tables up to date, forward only; one process at a time does. Errors are ErrNewer, ErrUnreachable, or
 // that it cannot be done.
 func (s *Store) Migrate(ctx context.Context) error {
+	if s.sqlite {
+		// Before the first connection: it sets the file's journal mode, and two at once would be in each other's way.
+		unlock, err := durable.Lock(filepath.Dir(s.file))
+		if err != nil {
+			return err
+		}
+		defer unlock()
+	}
 	switch err := s.Ping(ctx); {
 	case err != nil && s.sqlite: // a damaged file, which gets no better
 		return fmt.Errorf("the database cannot be opened: %w", err)
@@ -145,11 +160,6 @@ func (s *Store) Migrate(ctx context.Context) error {
 	dialect := goose.DialectPostgres
 	options := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true)}
 	if s.sqlite {
-		unlock, err := durable.Lock(filepath.Dir(s.file))
-		if err != nil {
-			return err
-		}
-		defer unlock()
 		dialect = goose.DialectSQLite3
 	} else {
 		locker, err := lock.NewPostgresSessionLocker()

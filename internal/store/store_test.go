@@ -22,14 +22,14 @@ import (
 
 // postgres is the address of a PostgreSQL whose databases may be made and dropped; without it these tests run on SQLite
 // alone. e2e/run.sh starts one.
-var postgres = os.Getenv("AUTHSERVER_TEST_POSTGRES")
+var postgres = os.Getenv("TEST_POSTGRES")
 
 // engines runs a test on every engine, each time with an empty database.
 func engines(t *testing.T, test func(t *testing.T, c store.Config)) {
 	t.Run("sqlite", func(t *testing.T) { test(t, sqliteConfig(t)) })
 	t.Run("postgres", func(t *testing.T) {
 		if postgres == "" {
-			t.Skip("AUTHSERVER_TEST_POSTGRES is not set")
+			t.Skip("TEST_POSTGRES is not set")
 		}
 		test(t, postgresConfig(t))
 	})
@@ -286,6 +286,25 @@ func TestManyAtOnce(t *testing.T) {
 		all.Wait()
 		if list, err := open(t, c).Accounts(t.Context(), "", 1000); err != nil || len(list) != processes*accounts {
 			t.Errorf("%d accounts, %v", len(list), err)
+		}
+	})
+}
+
+// A crowd of requests does not open a connection each.
+func TestConnectionsAreBounded(t *testing.T) {
+	engines(t, func(t *testing.T, c store.Config) {
+		s, ctx := open(t, c), t.Context()
+		var all sync.WaitGroup
+		for range 300 {
+			all.Go(func() {
+				if _, err := s.Account(ctx, "nobody"); !errors.Is(err, users.ErrNotFound) {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if stats := s.DB().Stats(); stats.MaxOpenConnections < 1 || stats.MaxOpenConnections > 16 || stats.MaxIdleClosed > 0 {
+			t.Errorf("%+v", stats)
 		}
 	})
 }
