@@ -444,7 +444,7 @@ func TestWithoutADatabaseItsCommandsSaySo(t *testing.T) {
 	}
 	says(t, run, "admin\nalice\n", "user", "list")
 	says(t, run, "", "user", "remove", "alice")
-	says(t, run, "ok: 1 services, 4 rules, 1 user backends\n", "config", "check")
+	says(t, run, "ok: 1 service, 4 rules, 1 user backend\n", "config", "check")
 	refused(t, run, exitNo, "refresh_tokens.enabled: needs a database, but database.url is none", "config", "check", "--set", "refresh_tokens.enabled=true")
 	if _, err := os.Stat(filepath.Join(filepath.Dir(file), "data/authserver.db")); !os.IsNotExist(err) {
 		t.Errorf("there is a database: %v", err)
@@ -457,7 +457,7 @@ func TestUsersOfTheFileCanBeEditedWhileTheDatabaseIsDown(t *testing.T) {
 	run := func(stdin string, args ...string) (string, string, int) {
 		return call(t, stdin, append(append(args, "--config", file, "--set", "database.url=postgres://u@127.0.0.1:1/d"), cheap...)...)
 	}
-	const down = "flag --set: database.url: the database cannot be opened: "
+	const down = "flag --set: database.url: the database does not answer: "
 	refused(t, run, exitNo, down, "user", "list")
 	refused(t, run, exitNo, down, "token", "list")
 	for _, args := range [][]string{{"add", "alice"}, {"passwd", "alice"}, {"passwd", "admin"}} {

@@ -151,7 +151,7 @@ func (s *Store) Migrate(ctx context.Context) error {
 	case err != nil && s.sqlite: // a damaged file, which gets no better
 		return fmt.Errorf("the database cannot be opened: %w", err)
 	case err != nil:
-		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+		return fmt.Errorf("%w: %s", ErrUnreachable, strings.Join(strings.Fields(err.Error()), " ")) // on one line
 	}
 	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
