@@ -16,7 +16,7 @@ func TestBadConfigurationsAreRefusedWithAllTheirFaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(files) < 80 {
+	if len(files) < 110 {
 		t.Fatalf("only %d bad configurations found", len(files))
 	}
 	for _, file := range files {

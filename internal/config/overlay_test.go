@@ -153,3 +153,22 @@ func TestWhatOnlyLooksLikeAServiceLinkIsAFault(t *testing.T) {
 		}
 	}
 }
+
+// The environment is the one place beside files where a secret may stand: a flag is seen by whoever lists processes.
+func TestThePasswordOfTheDatabaseComesFromTheEnvironmentOrAFile(t *testing.T) {
+	for _, url := range []string{"postgres://u:hunter2@h/d", "postgresql://u@h/d?password=hunter2", "postgres://u@h/d?sslpassword=hunter2"} {
+		c, _, err := load(t, minimal, []string{"AUTHSERVER_DATABASE__URL=" + url}, nil)
+		if err != nil || c.Database.URL != url {
+			t.Errorf("environment: %v", err)
+		}
+		_, _, err = load(t, minimal, nil, []string{"database.url=" + url})
+		wantFaults(t, err, "flag --set: database.url: holds a password; it belongs into database.password_file, or the whole key into the environment")
+	}
+	_, _, err := load(t, minimal, []string{"AUTHSERVER_DATABASE__URL=postgres://u:hunter2@h/d"}, []string{"database.url=postgres://u:hunter2@h/d"})
+	wantFaults(t, err, "flag --set: database.url: holds a password; it belongs into database.password_file, or the whole key into the environment")
+	for _, url := range []string{"none", "sqlite:a.db", "sqlite:/var/lib/a b.db", "postgres://u@h:5432/d?sslmode=verify-full", "postgres:///d?host=/run/postgresql", "postgres://u@h1,h2/d"} {
+		if c, _, err := load(t, minimal, nil, []string{"database.url=" + url}); err != nil || c.Database.URL != url || c.Database.Enabled() != (url != "none") {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
+}

@@ -292,6 +292,9 @@ func (t *translator) namePatterns(sequences [][]item) (patterns []string, ok boo
 
 // possibleName tells whether a name can match the pattern.
 func possibleName(pattern string) bool {
+	if strings.Contains(pattern, "\x00") { // which stands for a placeholder below
+		return false
+	}
 	text := placeholder.ReplaceAllString(pattern, "\x00")
 	if strings.ContainsAny(text, "{}") { // braces that are text
 		return false

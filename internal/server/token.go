@@ -10,7 +10,9 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
 
 	"authserver/internal/audit"
 	"authserver/internal/issuer"
@@ -126,7 +128,7 @@ func (s *server) decode(w http.ResponseWriter, r *http.Request) (issuer.Request,
 	if request.ClientName, p = params.one("client_id"); p != nil {
 		return request, p
 	}
-	request.ClientName = cut(request.ClientName)
+	request.ClientName = printable(cut(request.ClientName))
 	asked, dropped, err := scope.Parse(params["scope"])
 	if err != nil {
 		return request, badRequest("invalid_scope", err.Error())
@@ -146,6 +148,16 @@ func cut(s string) string {
 		return s[:most] + "…"
 	}
 	return s
+}
+
+// printable is text that can be kept: PostgreSQL takes neither NUL nor what is not UTF-8, and nobody reads control characters.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return -1
+		}
+		return r // utf8.RuneError for each byte that is not UTF-8
+	}, s)
 }
 
 type params url.Values

@@ -2,8 +2,11 @@ package store_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -383,4 +386,141 @@ func TestAFileThatIsNoDatabaseIsRefused(t *testing.T) {
 	if _, err := store.Open(t.Context(), c); err == nil || errors.Is(err, store.ErrUnreachable) {
 		t.Errorf("error %v", err)
 	}
+}
+
+// What limits a token and cannot be read is no reason to be without a limit.
+func TestATokenWhoseLimitsAreDamagedIsNoToken(t *testing.T) {
+	engines(t, func(t *testing.T, c store.Config) {
+		s, ctx := open(t, c), t.Context()
+		must(t, s.AddAccessToken(ctx, "h", users.AccessToken{ID: "t", Owner: "a", Scopes: []string{"repository:a:pull"}, Created: now}))
+		for _, change := range []string{"scopes = ''", "scopes = '[\"repository:a:pull\"'", "scopes = '{}'", "networks = 'x'", "networks = '[\"10.0.0.0/99\"]'", "networks = '\"10.0.0.0/8\"'"} {
+			if _, err := s.DB().Exec("UPDATE access_tokens SET scopes = '[]', networks = '[]'"); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := s.AccessToken(ctx, "h"); err != nil || got.Scopes == nil || len(got.Scopes) > 0 {
+				t.Fatalf("%+v, %v", got, err)
+			}
+			if _, err := s.DB().Exec("UPDATE access_tokens SET " + change); err != nil {
+				t.Fatal(err)
+			}
+			got, err := s.AccessToken(ctx, "h")
+			if err == nil || errors.Is(err, users.ErrNotFound) || !strings.Contains(err.Error(), "access token t is damaged") || got.Owner != "" {
+				t.Errorf("%s: %+v, %v", change, got, err)
+			}
+			if list, err := s.AccessTokens(ctx, "", "", 10); err == nil {
+				t.Errorf("%s: %+v", change, list)
+			}
+		}
+	})
+}
+
+// A database that does not answer is none of its answers: nobody is unknown, nothing is conflicting.
+func TestADatabaseThatIsGoneSaysNothing(t *testing.T) {
+	engines(t, func(t *testing.T, c store.Config) {
+		s, ctx := open(t, c), t.Context()
+		must(t, s.AddAccount(ctx, users.Account{Name: "a", Kind: users.KindUser, Created: now}))
+		must(t, s.Ping(ctx))
+		gone, cancel := context.WithCancel(ctx)
+		cancel()
+		if _, err := s.Account(gone, "a"); !errors.Is(err, context.Canceled) {
+			t.Errorf("out of time: %v", err)
+		}
+		must(t, s.Close())
+		second := func(_ any, err error) error { return err }
+		for name, err := range map[string]error{
+			"Ping":               s.Ping(ctx),
+			"Account":            second(s.Account(ctx, "a")),
+			"Account, unknown":   second(s.Account(ctx, "b")),
+			"Accounts":           second(s.Accounts(ctx, "", 1)),
+			"AddAccount":         s.AddAccount(ctx, users.Account{Name: "a", Kind: users.KindUser}),
+			"SetPassword":        s.SetPassword(ctx, "a", "x", now),
+			"SetDisabled":        s.SetDisabled(ctx, "a", true, now),
+			"RemoveAccount":      s.RemoveAccount(ctx, "a"),
+			"RemoveTokens":       s.RemoveTokens(ctx, "database", "a"),
+			"Groups":             second(s.Groups(ctx)),
+			"Members":            second(s.Members(ctx, "g")),
+			"AddGroup":           s.AddGroup(ctx, "g", now),
+			"RemoveGroup":        s.RemoveGroup(ctx, "g"),
+			"AddMember":          s.AddMember(ctx, "g", "a"),
+			"RemoveMember":       s.RemoveMember(ctx, "g", "a"),
+			"AddAccessToken":     s.AddAccessToken(ctx, "h", users.AccessToken{ID: "t"}),
+			"AccessToken":        second(s.AccessToken(ctx, "h")),
+			"AccessTokens":       second(s.AccessTokens(ctx, "", "", 1)),
+			"AccessTokenUsed":    s.AccessTokenUsed(ctx, "t", now, ""),
+			"RevokeAccessToken":  s.RevokeAccessToken(ctx, "t"),
+			"AddRefreshToken":    s.AddRefreshToken(ctx, "h", users.RefreshToken{ID: "r"}),
+			"RefreshToken":       second(s.RefreshToken(ctx, "h")),
+			"RefreshTokenUsed":   s.RefreshTokenUsed(ctx, "r", now),
+			"RevokeRefreshToken": s.RevokeRefreshToken(ctx, "r"),
+			"Sweep":              second(s.Sweep(ctx, now, now, now)),
+			"Backup":             s.Backup(ctx, filepath.Join(t.TempDir(), "copy")),
+		} {
+			if err == nil || errors.Is(err, users.ErrNotFound) || errors.Is(err, users.ErrConflict) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	})
+}
+
+// askingForPassword is a PostgreSQL that asks for the password in clear, notes it, and hangs up.
+func askingForPassword(t *testing.T) (address string, given <-chan string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ln.Close() })
+	passwords := make(chan string, 10)
+	message := func(r io.Reader, head int) (string, error) { // a type, if head is 5, and a length that counts itself
+		header := make([]byte, head)
+		if _, err := io.ReadFull(r, header); err != nil {
+			return "", err
+		}
+		body := make([]byte, binary.BigEndian.Uint32(header[head-4:])-4)
+		_, err := io.ReadFull(r, body)
+		return string(body), err
+	}
+	go func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			_, err = message(conn, 4)
+			if err == nil {
+				_, err = conn.Write([]byte("R\x00\x00\x00\x08\x00\x00\x00\x03")) // AuthenticationCleartextPassword
+			}
+			if err == nil {
+				var password string
+				if password, err = message(conn, 5); err == nil {
+					passwords <- strings.TrimSuffix(password, "\x00")
+				}
+			}
+			_ = conn.Close()
+		}
+	}()
+	return ln.Addr().String(), passwords
+}
+
+func TestThePasswordFileOfPostgreSQLIsRead(t *testing.T) {
+	address, given := askingForPassword(t)
+	file := filepath.Join(t.TempDir(), "password")
+	c := store.Config{URL: "postgres://u:of-the-url@" + address + "/d?sslmode=disable", MaxConnections: 1, Timeout: 5 * time.Second}
+	for text, want := range map[string]string{"": "of-the-url", "hunter2": "hunter2", "hunter2\n": "hunter2", "hunter2\r\n": "hunter2", " hunter 2 \n": " hunter 2 "} {
+		c.PasswordFile = ""
+		if text != "" {
+			must(t, os.WriteFile(file, []byte(text), 0o600))
+			c.PasswordFile = file
+		}
+		_, err := store.Open(t.Context(), c)
+		if got := <-given; got != want || err == nil || strings.Contains(err.Error(), want) {
+			t.Errorf("%q: gave %q, %v", text, got, err)
+		}
+		for len(given) > 0 { // tries of the same
+			<-given
+		}
+	}
+	c.PasswordFile = filepath.Join(t.TempDir(), "none")
+	_, err := store.Open(t.Context(), c)
+	is(t, err, os.ErrNotExist)
 }
