@@ -114,7 +114,7 @@ func TestWritesDoNotDisturbReaders(t *testing.T) {
 							select {
 							case <-done:
 								return
-							default:
+							case <-time.After(10 * time.Millisecond): // SQLite's lock is not fair
 							}
 							if answer := a.Get(t, "alice", password, query); answer.Status != http.StatusOK {
 								t.Errorf("status %d: %s", answer.Status, answer.Body)
