@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -127,7 +128,7 @@ func redacted(c *config.Config) (map[string]any, error) {
 }
 
 // plain are keys with such a word in their names that hold no secret.
-var plain = map[string]bool{"token_lifetime": true, "keys": true, "passwords": true}
+var plain = map[string]bool{"token_lifetime": true, "keys": true, "passwords": true, "refresh_tokens": true}
 
 func redact(value any) {
 	switch v := value.(type) {
@@ -141,11 +142,39 @@ func redact(value any) {
 				v[key] = "[redacted]"
 				continue
 			}
+			if text, ok := below.(string); ok {
+				v[key] = redactedAddress(text)
+			}
 			redact(below)
 		}
 	case []any:
-		for _, below := range v {
+		for i, below := range v {
+			if text, ok := below.(string); ok {
+				v[i] = redactedAddress(text)
+			}
 			redact(below)
 		}
 	}
+}
+
+// redactedAddress hides the passwords in an address: database.url may have one when it comes from the environment.
+func redactedAddress(s string) string {
+	u, err := url.Parse(s)
+	if err != nil {
+		if strings.ContainsRune(s, '@') {
+			return "[redacted]"
+		}
+		return s
+	}
+	query := u.Query()
+	for name := range query {
+		if strings.Contains(strings.ToLower(name), "password") {
+			query.Set(name, "xxxxx")
+			u.RawQuery = query.Encode()
+		}
+	}
+	if shown := u.Redacted(); strings.Contains(shown, "xxxxx") {
+		return shown
+	}
+	return s
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -229,7 +230,8 @@ func newStore(c *config.Config) (*store.Store, error) {
 	if !d.Enabled() {
 		return nil, nil
 	}
-	if err := durable.Mkdir(c.Issuer.DataDir, 0o700); err != nil {
+	data := c.Issuer.DataDir
+	if err := errors.Join(os.MkdirAll(filepath.Dir(data), 0o700), durable.Mkdir(data, 0o700)); err != nil {
 		return nil, c.Fault("issuer.data_dir", err)
 	}
 	s, err := store.New(store.Config{

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/text/unicode/norm"
 
 	"authserver/internal/acl"
 	"authserver/internal/config"
@@ -46,6 +47,7 @@ anew at every use. It is printed once and kept nowhere; what is kept is its hash
 	list := h.printsData(&cobra.Command{
 		Use: "list", Short: "List access tokens", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			owner := norm.NFC.String(owner)
 			return h.withDatabase(cmd.Context(), func(_ *config.Config, db *store.Store) error { return h.tokenList(cmd.Context(), db, owner) })
 		},
 	})
@@ -88,8 +90,11 @@ func (h *hand) tokenCreate(ctx context.Context, t newToken) error {
 	if len(t.name) > users.MaxNameLength {
 		return misuse{fmt.Errorf("--name: at most %d bytes", users.MaxNameLength)}
 	}
-	if _, err := users.ParseName(t.name); err != nil {
+	if t.name, err = users.ParseName(t.name); err != nil {
 		return misuse{fmt.Errorf("--name: %w", err)}
+	}
+	if t.user, err = users.ParseName(t.user); err != nil {
+		return misuse{fmt.Errorf("--user: %w", err)}
 	}
 	if err := acl.CheckLimit(t.scopes); err != nil {
 		return misuse{fmt.Errorf("--scope: %w", err)}
@@ -207,7 +212,10 @@ func (h *hand) tokenList(ctx context.Context, db *store.Store, owner string) err
 	for _, t := range lines {
 		used, scopes := day(t.LastUsed), "all"
 		if t.LastUsed != nil {
-			used = t.LastUsed.Format("2006-01-02 15:04") + " from " + t.LastFrom
+			used = t.LastUsed.Format("2006-01-02 15:04")
+			if t.LastFrom != "" {
+				used += " from " + t.LastFrom
+			}
 		}
 		if t.Scopes != nil {
 			scopes = strings.Join(t.Scopes, " ")

@@ -54,11 +54,11 @@ func (h *hand) userCommand() *cobra.Command {
 	// onUser makes a command on a user that is there, in whatever backend.
 	onUser := func(use, short string, run func(ctx context.Context, e editor, name string) error) *cobra.Command {
 		return withEditors(use+" NAME", short, cobra.ExactArgs(1), func(ctx context.Context, all editors, args []string) error {
-			e, _, err := all.find(ctx, args[0])
+			e, line, err := all.find(ctx, args[0])
 			if err != nil {
 				return err
 			}
-			return run(ctx, e, args[0])
+			return run(ctx, e, line.Name) // as it is kept, not as it was typed: tokens go by it
 		})
 	}
 	add := withEditors("add NAME", "Add a user, or a robot", cobra.ExactArgs(1), func(ctx context.Context, all editors, args []string) error {
@@ -172,16 +172,14 @@ func (h *hand) editUsers(ctx context.Context, kind string, edit func(editors) er
 	case len(chosen) == 0:
 		return errors.New("users: there is no block in the configuration that can be edited (kind: htpasswd or database)")
 	}
-	db, err := openStore(ctx, c)
-	if err != nil {
-		return err
-	}
-	if db != nil {
-		defer func() { _ = db.Close() }()
-	}
 	var all editors
 	for _, i := range chosen {
 		if c.Users[i]["kind"] == "database" {
+			db, err := openStore(ctx, c)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = db.Close() }()
 			all = append(all, databaseEditor{db, c})
 			continue
 		}
@@ -189,15 +187,15 @@ func (h *hand) editUsers(ctx context.Context, kind string, edit func(editors) er
 		if err != nil {
 			return err
 		}
-		all = append(all, fileEditor{users.HTPasswdFile{Path: file, Cost: c.Passwords.BcryptCost}, db})
+		all = append(all, fileEditor{users.HTPasswdFile{Path: file, Cost: c.Passwords.BcryptCost}, c})
 	}
 	return edit(all)
 }
 
-// fileEditor edits an htpasswd file.
+// fileEditor edits an htpasswd file. It works without the database, which may be down, but for what ends tokens.
 type fileEditor struct {
 	file users.HTPasswdFile
-	db   *store.Store // where its users' tokens are; nil = nowhere
+	c    *config.Config
 }
 
 func (fileEditor) kind() string { return "htpasswd" }
@@ -219,8 +217,13 @@ func (fileEditor) setDisabled(context.Context, string, bool) error { return errF
 
 // remove ends the user's tokens first: the next one of that name is somebody else.
 func (e fileEditor) remove(ctx context.Context, name string) error {
-	if e.db != nil {
-		if err := e.db.RemoveTokens(ctx, e.kind(), name); err != nil {
+	db, err := openStore(ctx, e.c)
+	if err != nil {
+		return err
+	}
+	if db != nil {
+		defer func() { _ = db.Close() }()
+		if err := db.RemoveTokens(ctx, e.kind(), name); err != nil {
 			return err
 		}
 	}
@@ -297,7 +300,11 @@ func (e databaseEditor) setPassword(ctx context.Context, name, password string) 
 	if err != nil {
 		return err
 	}
-	return e.db.SetPassword(ctx, name, hash, time.Now())
+	err = e.db.SetPassword(ctx, name, hash, time.Now())
+	if errors.Is(err, users.ErrNotFound) { // it was found a moment ago
+		err = fmt.Errorf("%q is a robot: it has no password, only access tokens", name)
+	}
+	return err
 }
 
 func (e databaseEditor) setDisabled(ctx context.Context, name string, disabled bool) error {

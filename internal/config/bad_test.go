@@ -60,6 +60,16 @@ func TestMessagesDoNotRepeatAPassword(t *testing.T) {
 			t.Errorf("%s: %v", url, err)
 		}
 	}
+	for _, url := range []string{
+		"host=h user=u password=hunter2", "hunter2", "u:hunter2@h/d", "mysql://u:hunter2@h/d", "postgres://u:hunter2@h:port/d", "postgres://u:hunter2@/d",
+		"postgres:u:hunter2@h/d", "Postgres://u:hunter2@h/d", "postgres://u:hunter2@h/d", "postgres://u@h/d?password=hunter2", "postgresql://u@h/d?sslpassword=hunter2",
+		"postgres://u:hunter2 @h/d", "postgres//u hunter2:h",
+	} {
+		_, err := config.Load("testdata/good.yaml", nil, []string{"database.url=" + url})
+		if err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
 }
 
 // wantFaults compares the lines of a joined error, in any order.

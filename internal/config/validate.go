@@ -214,11 +214,11 @@ func (v *validation) database() {
 			break
 		}
 		_, hasPassword := u.User.Password()
-		if (hasPassword || u.Query().Has("password")) && !strings.HasPrefix(v.c.where("database.url"), "environment ") {
+		if (hasPassword || u.Query().Has("password") || u.Query().Has("sslpassword")) && !strings.HasPrefix(v.c.where("database.url"), "environment ") {
 			v.fault("database.url", "holds a password; it belongs into database.password_file, or the whole key into the environment")
 		}
 	default:
-		v.fault("database.url", "%q is no database; would be right: sqlite:authserver.db, postgres://user@host/name or none", scheme+":…")
+		v.fault("database.url", "%s; would be right: sqlite:authserver.db, postgres://user@host/name or none", notDatabase(d.URL))
 	}
 	if d.PasswordFile != "" && !strings.HasPrefix(d.URL, "postgres") {
 		v.fault("database.password_file", "is for PostgreSQL only")
@@ -237,6 +237,15 @@ func (v *validation) database() {
 			v.fault(fmt.Sprintf("users[%d].kind", i), "database, but database.url is none")
 		}
 	}
+}
+
+// notDatabase says what is no database. Only what can be a scheme is repeated: PostgreSQL's host=… password=… has none.
+func notDatabase(s string) string {
+	scheme, _, ok := strings.Cut(s, ":")
+	if !ok || scheme == "" || strings.ContainsFunc(scheme, func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') }) {
+		return "no database"
+	}
+	return strconv.Quote(scheme+":…") + " is no database"
 }
 
 func (v *validation) issuer() {

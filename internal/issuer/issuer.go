@@ -212,7 +212,9 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (Result, error) {
 	event.AllowedBy, event.DeniedBy, event.Failed = rules(verdicts)
 	refresh := ""
 	if r.Offline && i.logins != nil {
-		refresh, result.RefreshErr = i.logins.Begin(ctx, who, service.Name, r.ClientName, now)
+		if refresh, result.RefreshErr = i.logins.Begin(ctx, who, service.Name, r.ClientName, now); result.RefreshErr != nil {
+			refresh = ""
+		}
 		event.Refresh = refresh != ""
 	}
 	// A token that nobody knows of is not handed out.

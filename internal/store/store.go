@@ -79,7 +79,7 @@ func New(c Config) (*Store, error) {
 	case "postgres", "postgresql":
 		return openPostgres(c)
 	default:
-		return nil, fmt.Errorf("%q is no database; would be right: sqlite:authserver.db or postgres://user@host/name", scheme+":…")
+		return nil, errors.New("the address is that of no database; would be right: sqlite:authserver.db or postgres://user@host/name") // and may hold a password
 	}
 }
 
@@ -91,7 +91,7 @@ func openSQLite(c Config, name string) (*Store, error) {
 	if !filepath.IsAbs(name) {
 		name = filepath.Join(c.Dir, name)
 	}
-	name, err := filepath.Abs(name) // in a URI, the first part of a relative path would be a host
+	name, err := filepath.Abs(name) // the first part of a relative path would be the host of the file: URL
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,7 @@ type AccessToken struct {
 	Created  time.Time
 	Expires  time.Time // zero = never
 	LastUsed time.Time // zero = never; to the minute
-	LastFrom string    // address
+	LastFrom string    // address; "" when it was not known
 }
 
 // NewAccessToken makes the secret of a token: what its owner is shown once, and the hash to keep.
@@ -98,7 +98,11 @@ func (t *AccessTokens) authenticate(ctx context.Context, c Credentials) (Princip
 		return Principal{}, err
 	}
 	if now.Sub(token.LastUsed) >= noteEvery {
-		if err := t.store.AccessTokenUsed(ctx, token.ID, now, c.From.String()); err != nil {
+		from := "" // not known
+		if c.From.IsValid() {
+			from = c.From.String()
+		}
+		if err := t.store.AccessTokenUsed(ctx, token.ID, now, from); err != nil {
 			return Principal{}, err
 		}
 	}

@@ -97,7 +97,9 @@ func (d *Database) Authenticate(ctx context.Context, c Credentials) (Principal, 
 	case !ok:
 		return Principal{}, ErrRefused
 	}
-	return account.principal(), nil
+	who := account.principal()
+	who.Mark = mark(account.Password)
+	return who, nil
 }
 
 func (a Account) principal() Principal {

@@ -3,6 +3,7 @@ package users_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -188,5 +189,85 @@ func TestARequestThatIsOutOfTimeTellsNobodyApart(t *testing.T) {
 	}
 	if second.asked != 200 { // for nobody alone: an account of the same name does not answer for one that is out of time
 		t.Errorf("the second backend was asked %d times", second.asked)
+	}
+}
+
+// directory is a backend that can be looked up. A name that it knows without a password is disabled.
+type directory struct{ backend }
+
+func (d *directory) Lookup(_ context.Context, name string) (users.Principal, string, error) {
+	d.asked++
+	password, ok := d.known[name]
+	switch {
+	case d.down != nil:
+		return users.Principal{Name: "what comes with an error"}, "mark", d.down
+	case !ok:
+		return users.Principal{}, "", users.ErrUnknown
+	case password == "":
+		return users.Principal{}, "", fmt.Errorf("%w: disabled", users.ErrRefused)
+	}
+	return users.Principal{Name: name, Kind: users.KindUser, Backend: "what it says itself"}, "mark of " + password, nil
+}
+
+func TestLookup(t *testing.T) {
+	down := errors.New("down")
+	one := &directory{backend{name: "one", known: map[string]string{"alice": "1", "locked": ""}}}
+	two := &directory{backend{name: "two", known: map[string]string{"alice": "2", "locked": "2", "bob": "2"}}}
+	again := &directory{backend{name: "one", known: map[string]string{"alice": "3", "carol": "3"}}} // a second block of a kind
+	sick := &directory{backend{name: "sick", down: down, known: map[string]string{"bob": "4"}}}
+	deaf := &backend{name: "deaf", known: map[string]string{"alice": "5", "dave": "5"}} // cannot be looked up
+	chain := users.NewChain([]users.Authenticator{deaf, one, two, again}, users.NewChecker(nil), nil)
+	ill := users.NewChain([]users.Authenticator{one, sick, two, sick}, users.NewChecker(nil), nil)
+	for _, c := range []struct {
+		chain      *users.Chain
+		kind, name string
+		vouches    string // "" = nobody
+		mark       string
+		err        error
+	}{
+		{chain, "", "alice", "one", "mark of 1", nil},
+		{chain, "", "bob", "two", "mark of 2", nil},
+		{chain, "", "carol", "one", "mark of 3", nil},
+		{chain, "", "dave", "", "", users.ErrUnknown},
+		{chain, "", "Alice", "", "", users.ErrUnknown},
+		{chain, "", "", "", "", users.ErrUnknown},
+		{chain, "", "locked", "", "", users.ErrRefused}, // the second's does not stand in
+		{chain, "one", "alice", "one", "mark of 1", nil},
+		{chain, "one", "carol", "one", "mark of 3", nil},
+		{chain, "one", "bob", "", "", users.ErrUnknown},
+		{chain, "two", "alice", "two", "mark of 2", nil},
+		{chain, "two", "locked", "two", "mark of 2", nil},
+		{chain, "deaf", "dave", "", "", users.ErrUnknown},
+		{chain, "none", "alice", "", "", users.ErrUnknown},
+		{ill, "", "alice", "one", "mark of 1", nil}, // before the outage
+		{ill, "", "bob", "two", "mark of 2", nil},   // after it
+		{ill, "", "nobody", "", "", down},
+		{ill, "", "locked", "", "", users.ErrRefused},
+		{ill, "sick", "bob", "", "", down},
+		{ill, "two", "nobody", "", "", users.ErrUnknown}, // whose outage is not theirs
+	} {
+		who, mark, err := c.chain.LookupIn(t.Context(), c.kind, c.name)
+		if c.kind == "" {
+			var third error
+			if who, mark, third = c.chain.Lookup(t.Context(), c.name); (third == nil) != (err == nil) {
+				t.Errorf("%s: Lookup %v, LookupIn all %v", c.name, third, err)
+			}
+		}
+		if c.vouches != "" {
+			if err != nil || who.Name != c.name || who.Kind != users.KindUser || who.Backend != c.vouches || mark != c.mark {
+				t.Errorf("%s in %q: %+v, %q, %v", c.name, c.kind, who, mark, err)
+			}
+			continue
+		}
+		if !errors.Is(err, c.err) || errors.Is(err, users.ErrRefused) != errors.Is(c.err, users.ErrRefused) || errors.Is(err, users.ErrUnknown) != (c.err == users.ErrUnknown) || who.Name != "" || mark != "" {
+			t.Errorf("%s in %q: %+v, %q, %v; want %v", c.name, c.kind, who, mark, err, c.err)
+		}
+	}
+	if deaf.asked != 0 {
+		t.Error("a backend was asked that cannot be looked up")
+	}
+	_, _, err := ill.Lookup(t.Context(), "nobody")
+	if want := "users backend sick: down\nusers backend sick: down"; err.Error() != want {
+		t.Errorf("%v", err)
 	}
 }

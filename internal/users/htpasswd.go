@@ -122,5 +122,5 @@ func (h *HTPasswd) Authenticate(ctx context.Context, c Credentials) (Principal, 
 	case !ok:
 		return Principal{}, ErrRefused
 	}
-	return Principal{Name: c.Username, Kind: KindUser}, nil
+	return Principal{Name: c.Username, Kind: KindUser, Mark: mark(string(user.hash))}, nil
 }

@@ -50,26 +50,20 @@ const refreshTokenBackend = "refresh_token"
 func IsRefreshToken(password string) bool { return strings.HasPrefix(password, refreshPrefix) }
 
 // Begin gives a token to who has just logged in with a password. Who came with anything else, or is of a backend that
-// cannot be asked again, gets none: "".
+// cannot be asked again, gets none: "". The token is bound to the password that was given, not to the one that is in
+// force by now: who logs in with an old one while it is changed must not keep the login.
 func (t *RefreshTokens) Begin(ctx context.Context, who Principal, service, client string, now time.Time) (string, error) {
-	if who.Kind != KindUser || who.Credential != "" {
-		return "", nil
-	}
-	_, mark, err := t.chain.LookupIn(ctx, who.Backend, who.Name)
-	switch {
-	case errors.Is(err, ErrRefused):
-		return "", nil
-	case err != nil:
-		return "", err
-	}
-	if mark == "" {
+	if who.Kind != KindUser || who.Credential != "" || who.Mark == "" {
 		return "", nil
 	}
 	token, hash, _ := newSecret(refreshPrefix)
-	err = t.store.AddRefreshToken(ctx, hash, RefreshToken{
-		ID: NewID(), Owner: who.Name, Backend: who.Backend, Mark: mark, Service: service, Client: client, Created: now, LastUsed: now,
+	err := t.store.AddRefreshToken(ctx, hash, RefreshToken{
+		ID: NewID(), Owner: who.Name, Backend: who.Backend, Mark: who.Mark, Service: service, Client: client, Created: now, LastUsed: now,
 	})
-	return token, err
+	if err != nil {
+		return "", err // a client that is given one keeps it instead of the password
+	}
+	return token, nil
 }
 
 // Redeem tells who a refresh token stands for. Errors are those of Authenticate.

@@ -33,6 +33,9 @@ type Principal struct {
 	Claims  map[string]any // of a federated identity, else nil
 	Backend string         // which backend vouches, as in Authenticator.Name
 
+	// Mark is that of the password it came with, as Directory.Lookup returns it; "" when it came with none.
+	Mark string
+
 	// Credential says what it came with when that was not its password, as in "access token 4F…". Scopes are what that
 	// credential may do at most, as scope patterns; nil = whatever the principal may.
 	Credential string
