@@ -183,3 +183,39 @@ func TestPostgresFails(t *testing.T) {
 		return nil
 	})
 }
+
+// What is started while PostgreSQL is away serves whom it can, and the others once it is there.
+func TestPostgresIsAwayAtTheStart(t *testing.T) {
+	database := harness.StartPostgres(t)
+	first := harness.StartAuthserver(t, harness.Options{Policy: policy, Database: database.URL})
+	first.AddUser(t, "alice", alicePassword)
+	token, _ := first.AccessToken(t, "admin", "laptop")
+	database.Stop(t)
+
+	a := first.Replica(t)
+	service := url.Values{"service": {a.Service}}
+	if answer := a.Get(t, "admin", a.Password, service); answer.Status != http.StatusOK {
+		t.Errorf("a user of the file: status %d: %s", answer.Status, answer.Body)
+	}
+	if answer := a.Get(t, "", "", service); answer.Status != http.StatusOK {
+		t.Errorf("nobody: status %d: %s", answer.Status, answer.Body)
+	}
+	credentials := [][2]string{{"alice", alicePassword}, {"admin", token}}
+	for _, c := range credentials {
+		if answer := a.Get(t, c[0], c[1], service); answer.Status != http.StatusServiceUnavailable || answer.Header.Get("Retry-After") == "" {
+			t.Errorf("%s: status %d: %s", c[0], answer.Status, answer.Body)
+		}
+	}
+
+	database.Start(t)
+	start := time.Now()
+	a.Await(t, func() error {
+		for _, c := range credentials {
+			if answer := a.Get(t, c[0], c[1], service); answer.Status != http.StatusOK {
+				return fmt.Errorf("%s: status %d: %s", c[0], answer.Status, answer.Body)
+			}
+		}
+		return nil
+	})
+	t.Logf("all well %s after the database was there", time.Since(start).Round(time.Millisecond))
+}

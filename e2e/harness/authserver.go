@@ -195,7 +195,20 @@ func (a *Authserver) Get(t testing.TB, user, password string, query url.Values) 
 // Post asks the token endpoint by POST (OAuth2).
 func (a *Authserver) Post(t testing.TB, form url.Values) Answer {
 	t.Helper()
-	request, err := http.NewRequest("POST", a.URL+"/token", strings.NewReader(form.Encode()))
+	return a.post(t, "/token", form)
+}
+
+// Revoke ends a token by RFC 7009.
+func (a *Authserver) Revoke(t testing.TB, token string) {
+	t.Helper()
+	if answer := a.post(t, "/revoke", url.Values{"token": {token}}); answer.Status != http.StatusOK {
+		t.Fatalf("revoke: status %d: %s", answer.Status, answer.Body)
+	}
+}
+
+func (a *Authserver) post(t testing.TB, path string, form url.Values) Answer {
+	t.Helper()
+	request, err := http.NewRequest("POST", a.URL+path, strings.NewReader(form.Encode()))
 	if err != nil {
 		t.Fatal(err)
 	}
