@@ -75,7 +75,7 @@ func asPolicy(t *testing.T, scopes []string) *Policy {
 func TestALimitIsAnIntersection(t *testing.T) {
 	w := world{rand.New(rand.NewPCG(13, 14))}
 	var all, some, none, kept, whole, zot, below int
-	for range 1000 {
+	for range 600 {
 		text := w.policy()
 		p, err := Parse("policy.yaml", []byte(text))
 		if err != nil {
@@ -150,7 +150,7 @@ func TestALimitIsAnIntersection(t *testing.T) {
 		}
 	}
 	t.Logf("%d as before, %d less, %d nothing; %d resources, of them %d with All, %d of zot's, %d of GitLab's", all, some, none, kept, whole, zot, below)
-	if min(all, some, none) < 300 || min(whole, zot, below) < 100 {
+	if min(all, some, none) < 150 || min(whole, zot, below) < 50 {
 		t.Error("the test says nothing")
 	}
 }

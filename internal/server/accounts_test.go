@@ -317,7 +317,7 @@ func TestACredentialMayNeverDoMoreThanItsOwner(t *testing.T) {
 	pick := func(words ...string) string { return words[r.IntN(len(words))] }
 	name := func() string { return pick("a", "b", "alice") + pick("", "/a", "/b", "/a/b") }
 	less, same, none := 0, 0, 0
-	for round := range 60 {
+	for round := range 40 {
 		var text strings.Builder
 		fmt.Fprintf(&text, "combining: %s\nrules:\n", pick("deny-overrides", "first-applicable"))
 		for i := range 1 + r.IntN(6) {
