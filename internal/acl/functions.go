@@ -214,7 +214,7 @@ func (p prices) EstimateCallCost(function, _ string, target *cost.AstNode, args 
 		if function == captureFunction {
 			result = &cost.SizeEstimate{Max: text.Max}
 		}
-		return cost.NewCallEstimate(cost.CostEstimate{Max: price}, result)
+		return cost.NewCallEstimate(cost.Estimate{Max: price}, result)
 	}
 	return nil
 }

@@ -54,6 +54,9 @@ func NewAccessTokens(store AccessTokenStore, chain *Chain, now func() time.Time)
 // accessTokenBackend labels metrics.
 const accessTokenBackend = "access_token"
 
+// unnoted is the outcome of a note that could not be written.
+const unnoted = "unnoted"
+
 // noteEvery is how often the use of a token is written down.
 const noteEvery = time.Minute
 
@@ -102,8 +105,9 @@ func (t *AccessTokens) authenticate(ctx context.Context, c Credentials) (Princip
 		if c.From.IsValid() {
 			from = c.From.String()
 		}
+		// A note, and no reason to lock anybody out: when it cannot be written (a full disk), tokens are good all the same.
 		if err := t.store.AccessTokenUsed(ctx, token.ID, now, from); err != nil {
-			return Principal{}, err
+			t.observe(accessTokenBackend, unnoted)
 		}
 	}
 	who.Credential, who.Scopes = "access token "+token.ID, token.Scopes

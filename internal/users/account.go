@@ -98,12 +98,21 @@ func (d *Database) Authenticate(ctx context.Context, c Credentials) (Principal, 
 		return Principal{}, ErrRefused
 	}
 	who := account.principal()
-	who.Mark = mark(account.Password)
+	who.Mark = account.mark()
 	return who, nil
 }
 
 func (a Account) principal() Principal {
 	return Principal{Name: a.Name, Kind: a.Kind, Groups: a.Groups}
+}
+
+// mark changes with every change of the account, so that a login that was under way while it was locked or given a new
+// password ends with that, however it came out.
+func (a Account) mark() string {
+	if a.Password == "" {
+		return ""
+	}
+	return mark(a.Password + a.Changed.UTC().Format(time.RFC3339Nano))
 }
 
 // Lookup implements Directory.
@@ -117,5 +126,5 @@ func (d *Database) Lookup(ctx context.Context, name string) (Principal, string, 
 	case account.Disabled:
 		return Principal{}, "", ErrRefused
 	}
-	return account.principal(), mark(account.Password), nil
+	return account.principal(), account.mark(), nil
 }

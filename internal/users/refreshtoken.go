@@ -100,8 +100,8 @@ func (t *RefreshTokens) redeem(ctx context.Context, token, service string, now t
 		return Principal{}, err
 	}
 	if now.Sub(kept.LastUsed) >= noteEvery {
-		if err := t.store.RefreshTokenUsed(ctx, kept.ID, now); err != nil {
-			return Principal{}, err
+		if err := t.store.RefreshTokenUsed(ctx, kept.ID, now); err != nil { // at worst it ends early
+			t.observe(refreshTokenBackend, unnoted)
 		}
 	}
 	who.Credential = "refresh token " + kept.ID
