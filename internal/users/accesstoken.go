@@ -102,7 +102,7 @@ func (t *AccessTokens) authenticate(ctx context.Context, c Credentials) (Princip
 			return Principal{}, err
 		}
 	}
-	who.Credential, who.Scopes = "access token "+token.ID, token.Scopes
+	who.Credential, who.Scopes, who.Networks, who.Expires = "access token "+token.ID, token.Scopes, token.Networks, token.Expires
 	return who, nil
 }
 
