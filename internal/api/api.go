@@ -11,8 +11,11 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humachi"
@@ -93,9 +96,10 @@ func New(c Config) (*API, error) {
 			},
 			Security: []map[string][]string{{"basic": {}}},
 		},
-		Formats:       map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat},
-		DefaultFormat: "application/json",
-		Transformers:  []huma.Transformer{a.finish},
+		Formats:                      map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat},
+		DefaultFormat:                "application/json",
+		RejectUnknownQueryParameters: true,
+		Transformers:                 []huma.Transformer{a.finish},
 	})
 	a.whoamiOperation()
 	a.userOperations()
@@ -140,9 +144,18 @@ func (a *API) Serve(w http.ResponseWriter, r *http.Request, request issuer.Reque
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
+	query, err := url.QueryUnescape(r.URL.RawQuery)
+	if err != nil || !printable(r.URL.Path) || !printable(query) { // no name holds such a character, and PostgreSQL takes none
+		a.answer(w, r, problem(http.StatusBadRequest, "the address holds what is no text"))
+		return
+	}
 	ctx := context.WithValue(r.Context(), requestKey, request)
 	ctx = context.WithValue(ctx, chi.RouteCtxKey, (*chi.Context)(nil)) // routes of its own
 	a.router.ServeHTTP(w, r.WithContext(ctx))
+}
+
+func printable(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
 }
 
 func requestOf(ctx context.Context) issuer.Request {

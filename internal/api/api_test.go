@@ -3,6 +3,7 @@ package api_test
 import (
 	"encoding/json"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -166,5 +167,21 @@ func TestWhoMayAndWhoMayNot(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestEveryOperationIsInTheDocumentation(t *testing.T) {
+	text, err := os.ReadFile("../../docs/api.md")
+	must(t, err)
+	var document struct {
+		Paths map[string]map[string]any
+	}
+	must(t, json.Unmarshal([]byte(newWorld(t).do(as{}, "GET", "/api/v1/openapi.json", "").body), &document))
+	for path, methods := range document.Paths {
+		for method := range methods {
+			if want := "`" + strings.ToUpper(method) + " " + strings.TrimPrefix(path, "/api/v1") + "`"; !strings.Contains(string(text), want) {
+				t.Errorf("docs/api.md has no %s", want)
+			}
+		}
 	}
 }

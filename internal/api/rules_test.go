@@ -210,7 +210,10 @@ func TestAccounts(t *testing.T) {
 		w.wants(422, boss, "POST", "/api/v1/users", body)
 	}
 	// Names that nobody can have, and whatever stands in a path.
-	for _, name := range []string{"%00", "a%0Ab", "%20a", "a:b", "jose%CC%81", strings.Repeat("a", 300), "%FF", "x%2F..%2Fboss", "..%2Fboss", "*", "%2a", "**", "a%2Fb"} {
+	for _, path := range []string{"/users/%00", "/users/a%0Ab", "/users/%FF", "/users/bob/tokens/%00", "/groups/dev/members/%00", "/users?after=%00", "/users?after=%FF"} {
+		w.wants(400, boss, "GET", "/api/v1"+path, "")
+	}
+	for _, name := range []string{"%20a", "a:b", "jose%CC%81", strings.Repeat("a", 300), "x%2F..%2Fboss", "..%2Fboss", "*", "%2a", "**", "a%2Fb"} {
 		w.wants(404, boss, "GET", "/api/v1/users/"+name, "")
 		if a := w.do(user("bob"), "GET", "/api/v1/users/"+name, ""); a.code != 403 && a.code != 404 {
 			t.Errorf("%s: %d %s", name, a.code, a.body)
@@ -254,7 +257,7 @@ func TestPages(t *testing.T) {
 	w := newWorld(t)
 	boss := user("boss")
 	for _, p := range []string{"/users", "/groups", "/groups/dev/members", "/users/bob/tokens", "/users/bob/logins"} {
-		for _, query := range []string{"limit=0", "limit=501", "limit=-1", "limit=x", "after=" + strings.Repeat("a", 256)} {
+		for _, query := range []string{"limit=0", "limit=501", "limit=-1", "limit=x", "limits=1", "after=" + strings.Repeat("a", 256)} {
 			w.wants(422, boss, "GET", "/api/v1"+p+"?"+query, "")
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -184,7 +185,7 @@ func (a *API) createToken(ctx context.Context, in *newToken) (*madeToken, error)
 	if err := a.changed(ctx, who, "create-token", "tokens/"+t.Owner+"/"+t.ID); err != nil {
 		return nil, err
 	}
-	out := &madeToken{Location: Prefix + "/users/" + in.Name + "/tokens/" + t.ID}
+	out := &madeToken{Location: Prefix + "/users/" + url.PathEscape(t.Owner) + "/tokens/" + t.ID}
 	out.Body.Token, out.Body.Secret = showToken(t), secret
 	return out, nil
 }
