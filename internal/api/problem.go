@@ -20,7 +20,7 @@ func problem(status int, detail string) *huma.ErrorModel {
 
 var (
 	errNoSuchName = problem(http.StatusNotFound, "there is none of that name")
-	errNarrow     = problem(http.StatusForbidden, "an access token with scopes sets no passwords")
+	errNarrow     = problem(http.StatusForbidden, "an access token with scopes or networks sets no passwords")
 )
 
 const somethingWrong = "something went wrong here; the operator finds it in the log under this request's id"

@@ -133,7 +133,10 @@ func TestPasswords(t *testing.T) {
 	w.wants(403, w.token("database", "alice"), "PUT", path, `{"password": "mine"}`)
 	w.wants(403, w.token("database", "alice", scopes("authserver:users/alice:write")), "PUT", path, `{"password": "mine"}`)
 	w.wants(403, w.token("database", "boss", scopes("authserver:**:*")), "PUT", path, `{"password": "mine"}`)
-	w.wants(403, w.token("database", "boss", scopes("authserver:**:*")), "POST", "/api/v1/users", `{"name": "new", "password": "mine"}`)
+	for _, narrow := range []as{w.token("database", "boss", scopes("authserver:**:*")), w.token("database", "boss", networks("192.0.2.0/24"))} {
+		w.wants(403, narrow, "PUT", path, `{"password": "mine"}`)
+		w.wants(403, narrow, "POST", "/api/v1/users", `{"name": "new", "password": "mine"}`)
+	}
 	w.wants(200, user("alice"), "GET", "/api/v1/whoami", "")
 	for _, bad := range []string{"", strings.Repeat("x", 73), strings.Repeat("ä", 37), "asat_x"} {
 		w.wants(422, user("alice"), "PUT", path, `{"password": "`+bad+`"}`)

@@ -160,10 +160,10 @@ func (a *API) addUser(ctx context.Context, in *newUser) (*oneAccount, error) {
 }
 
 // newPassword tells whether who may set such a password. A token that is narrower than its owner must not make what is
-// not: the password of an account.
+// not: a password does all, from everywhere.
 func newPassword(who users.Principal, password string) error {
 	switch {
-	case who.Scopes != nil:
+	case who.Scopes != nil || len(who.Networks) > 0:
 		return errNarrow
 	case password == "" || len(password) > users.MaxPasswordLength:
 		return problem(http.StatusUnprocessableEntity, fmt.Sprintf("a password has 1 to %d bytes", users.MaxPasswordLength))
