@@ -66,6 +66,18 @@ func (r *record) Record(e audit.Event) error {
 	return nil
 }
 
+// elsewhere is a backend that cannot be asked about a name without its password. It knows the user federated.
+type elsewhere struct{}
+
+func (elsewhere) Name() string { return "elsewhere" }
+
+func (elsewhere) Authenticate(_ context.Context, c users.Credentials) (users.Principal, error) {
+	if c.Username != "federated" || c.Password != "federated-secret" {
+		return users.Principal{}, users.ErrUnknown
+	}
+	return users.Principal{Name: c.Username, Kind: users.KindUser}, nil
+}
+
 func hash(password string) string {
 	h, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
 	if err != nil {
@@ -168,7 +180,7 @@ func newWorld(t *testing.T) *world {
 	checker := users.NewChecker(nil)
 	htpasswd, err := users.LoadHTPasswd(file, checker)
 	must(t, err)
-	chain := users.NewChain([]users.Authenticator{htpasswd, users.NewDatabase(db, checker, bcrypt.MinCost)}, checker, nil)
+	chain := users.NewChain([]users.Authenticator{htpasswd, users.NewDatabase(db, checker, bcrypt.MinCost), elsewhere{}}, checker, nil)
 	policy, err := acl.Parse("policy.yaml", []byte(testPolicy))
 	must(t, err)
 	w := &world{t: t, db: db, audit: &record{}, log: &bytes.Buffer{}}

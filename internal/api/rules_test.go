@@ -15,7 +15,7 @@ func TestATokenMakesNoWiderOne(t *testing.T) {
 	w := newWorld(t)
 	const own, pull, push = "authserver:tokens/alice:read,write", "repository:alice/**:pull", "repository:alice/**:pull,push"
 	narrow := w.token("database", "alice", scopes(own, pull))
-	here := w.token("database", "alice", networks("192.0.2.0/24", "2001:db8::/32"))
+	here := w.token("database", "alice", networks("192.0.2.0/24", "198.51.0.0/24", "2001:db8::/32"))
 	brief := w.token("database", "alice", expires(24*time.Hour))
 	quoted := func(list ...string) string { return `["` + strings.Join(list, `", "`) + `"]` }
 	for i, c := range []struct {
@@ -37,6 +37,7 @@ func TestATokenMakesNoWiderOne(t *testing.T) {
 		{here, `"networks": ["192.0.0.0/16"]`, 403},
 		{here, `"networks": ["192.0.2.0/25", "198.51.100.0/24"]`, 403},
 		{here, `"networks": ["0.0.0.0/0"]`, 403},
+		{here, `"networks": ["198.51.0.0/16"]`, 403},
 		{brief, `"lifetime": "23h"`, 201},
 		{brief, `"lifetime": "2d"`, 403},
 		{brief, `"lifetime": "never"`, 403},
@@ -125,6 +126,10 @@ func TestNamesakesOfAnotherBackendAreStrangers(t *testing.T) {
 	w.wants(409, user("admin"), "POST", "/api/v1/users", `{"name": "admin", "password": "x"}`)
 	w.wants(409, user("boss"), "POST", "/api/v1/users", `{"name": "admin", "password": "x"}`)
 	w.wants(409, user("boss"), "POST", "/api/v1/users", `{"name": "locked", "password": "x"}`)
+	// Nor one of a backend that cannot be looked up.
+	w.wants(409, user("federated"), "POST", "/api/v1/users", `{"name": "federated", "password": "x"}`)
+	w.wants(404, user("federated"), "POST", "/api/v1/users/federated/tokens", `{"name": "x"}`)
+	w.wants(404, user("federated"), "GET", "/api/v1/users/federated", "")
 }
 
 func TestPasswords(t *testing.T) {
@@ -324,6 +329,9 @@ func TestFormsOfARequest(t *testing.T) {
 	w.wants(413, boss, "POST", "/api/v1/users", `{"name": "`+strings.Repeat("x", 64<<10)+`"}`)
 	for _, broken := range []string{"{", `{"name": "x"} {}`, "x", "\xff"} {
 		w.wants(400, boss, "POST", "/api/v1/users", broken)
+	}
+	for _, broken := range []string{"{", `{}`, strings.Repeat("x", 65<<10)} { // not read for who cannot be anybody
+		w.wants(401, as{}, "POST", "/api/v1/users", broken)
 	}
 	w.wants(400, boss, "POST", "/api/v1/users", "", "Content-Type", "application/json")
 	w.wants(201, boss, "POST", "/api/v1/users", body, "Content-Type", "application/json; charset=utf-8")
