@@ -444,7 +444,7 @@ func TestWithoutADatabaseItsCommandsSaySo(t *testing.T) {
 	}
 	says(t, run, "admin\nalice\n", "user", "list")
 	says(t, run, "", "user", "remove", "alice")
-	says(t, run, "ok: 1 service, 4 rules, 1 user backend\n", "config", "check")
+	says(t, run, "ok: 1 service, 6 rules, 1 user backend\n", "config", "check")
 	refused(t, run, exitNo, "refresh_tokens.enabled: needs a database, but database.url is none", "config", "check", "--set", "refresh_tokens.enabled=true")
 	if _, err := os.Stat(filepath.Join(filepath.Dir(file), "data/authserver.db")); !os.IsNotExist(err) {
 		t.Errorf("there is a database: %v", err)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"authserver/internal/acl"
+	"authserver/internal/api"
 	"authserver/internal/audit"
 	"authserver/internal/config"
 	"authserver/internal/durable"
@@ -96,12 +97,27 @@ func newGeneration(c *config.Config, l lasting, dryRun bool) (*generation, error
 	if err != nil {
 		return nil, err
 	}
+	programs, err := newAPI(c, l, mint, policy, chain, checker)
+	if err != nil {
+		return nil, err
+	}
 	proxies, trustUnix := proxies(c.Server.TrustedProxies)
 	g.handler = server.New(server.Config{
-		Issuer: mint, JWKS: jwks, Realm: c.Issuer.Name, PublicURL: c.Server.PublicURL, Refresh: c.Refresh.Enabled, TrustedProxies: proxies, TrustUnix: trustUnix,
+		Issuer: mint, API: programs, JWKS: jwks, Realm: c.Issuer.Name, PublicURL: c.Server.PublicURL, Refresh: c.Refresh.Enabled, TrustedProxies: proxies, TrustUnix: trustUnix,
 		CORSOrigins: c.Server.CORSOrigins, Log: l.log, Metrics: l.metrics,
 	})
 	return g, nil
+}
+
+// newAPI makes what programs talk to, nil when there is no database.
+func newAPI(c *config.Config, l lasting, mint *issuer.Issuer, policy *acl.Policy, chain *users.Chain, checker *users.Checker) (server.API, error) {
+	if l.store == nil {
+		return nil, nil
+	}
+	return api.New(api.Config{
+		Issuer: mint, Store: l.store, Chain: chain, Checker: checker, Cost: c.Passwords.BcryptCost, Groups: policy.Groups, Audit: l.audit,
+		Realm: c.Issuer.Name, PublicURL: c.Server.PublicURL, Log: l.log, Now: time.Now,
+	})
 }
 
 // backend is a users[] block, read and not yet opened.

@@ -124,7 +124,7 @@ func (h *hand) loadConfig() (*config.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	return config.Load(file, h.environ, h.sets)
+	return config.Load(file, h.settings(), h.sets)
 }
 
 func (h *hand) versionCommand() *cobra.Command {

@@ -283,7 +283,7 @@ func TestConfigCheckChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := snapshot(t, dir)
-	if out := must(t, "", "config", "check", "--config", file); out != "ok: 1 service, 4 rules, 2 user backends\n" {
+	if out := must(t, "", "config", "check", "--config", file); out != "ok: 1 service, 6 rules, 2 user backends\n" {
 		t.Errorf("said %q", out)
 	}
 	if snapshot(t, dir) != before {

@@ -70,7 +70,7 @@ func (h *hand) serve(ctx context.Context) error {
 		return err
 	}
 	stamp := stampOf([]string{file})
-	c, err := config.Load(file, h.environ, h.sets)
+	c, err := config.Load(file, h.settings(), h.sets)
 	if err != nil {
 		return err
 	}

@@ -28,13 +28,14 @@ type newToken struct {
 
 func (h *hand) tokenCommand() *cobra.Command {
 	var t newToken
+	var there far
 	create := h.printsData(&cobra.Command{
 		Use: "create", Short: "Make an access token for a user or a robot, and print it once", Args: cobra.NoArgs,
 		Long: `Make an access token. It is used as the password of its owner, and may do what both its owner and its scopes allow, decided
 anew at every use. It is printed once and kept nowhere; what is kept is its hash.`,
 		Example: `  authserver token create --user alice --name laptop
   authserver token create --user ci --name pipeline --expires 365d --scope 'repository:team/**:pull,push' --from-cidr 10.0.0.0/8`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return h.tokenCreate(cmd.Context(), t) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return h.tokenCreate(cmd.Context(), t, there) },
 	})
 	f := create.Flags()
 	f.StringVar(&t.user, "user", "", "owner: a user or robot of any backend (required)")
@@ -48,25 +49,55 @@ anew at every use. It is printed once and kept nowhere; what is kept is its hash
 		Use: "list", Short: "List access tokens", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			owner := norm.NFC.String(owner)
+			if there.server != "" {
+				r, err := h.dialFor(there, owner)
+				if err != nil {
+					return err
+				}
+				lines, err := r.tokens(cmd.Context(), owner)
+				if err != nil {
+					return err
+				}
+				return h.printTokens(lines)
+			}
 			return h.withDatabase(cmd.Context(), func(_ *config.Config, db *store.Store) error { return h.tokenList(cmd.Context(), db, owner) })
 		},
 	})
 	list.Flags().StringVar(&owner, "user", "", "of this owner (default: all)")
+	var whose string
 	revoke := &cobra.Command{
 		Use: "revoke ID...", Short: "End access tokens", Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return h.withDatabase(cmd.Context(), func(_ *config.Config, db *store.Store) error {
+			each := func(revoke func(id string) error) error {
 				var faults []error
 				for _, id := range args {
-					if err := db.RevokeAccessToken(cmd.Context(), id); err != nil {
+					if err := revoke(id); err != nil {
 						faults = append(faults, err)
 					}
 				}
 				return errors.Join(faults...)
+			}
+			if there.server != "" {
+				r, err := h.dialFor(there, whose)
+				if err != nil {
+					return err
+				}
+				return each(func(id string) error { return r.revokeToken(cmd.Context(), whose, id) })
+			}
+			return h.withDatabase(cmd.Context(), func(_ *config.Config, db *store.Store) error {
+				return each(func(id string) error {
+					if whose != "" {
+						return db.RevokeAccessTokenOf(cmd.Context(), store.Owner{Name: whose}, id)
+					}
+					return db.RevokeAccessToken(cmd.Context(), id)
+				})
 			})
 		},
 	}
-	return group("token", "Access tokens", create, list, revoke)
+	revoke.Flags().StringVar(&whose, "user", "", "of this owner only (needed with --server)")
+	cmd := group("token", "Access tokens", create, list, revoke)
+	there.flags(cmd)
+	return cmd
 }
 
 // madeToken is what `token create` prints.
@@ -78,7 +109,7 @@ type madeToken struct {
 	Expires *time.Time `json:"expires"`
 }
 
-func (h *hand) tokenCreate(ctx context.Context, t newToken) error {
+func (h *hand) tokenCreate(ctx context.Context, t newToken, there far) error {
 	now := time.Now()
 	expires, err := parseExpiry(t.expires, now)
 	if err != nil {
@@ -107,6 +138,17 @@ func (h *hand) tokenCreate(ctx context.Context, t newToken) error {
 		}
 		networks = append(networks, n)
 	}
+	if there.server != "" {
+		r, err := h.dialFor(there, t.user)
+		if err != nil {
+			return err
+		}
+		made, err := r.createToken(ctx, t)
+		if err != nil {
+			return err
+		}
+		return h.printMade(made)
+	}
 	return h.withDatabase(ctx, func(c *config.Config, db *store.Store) error {
 		checker := users.NewChecker(nil)
 		backends, err := openBackends(c, checker, db)
@@ -130,17 +172,21 @@ func (h *hand) tokenCreate(ctx context.Context, t newToken) error {
 		if err := db.AddAccessToken(ctx, hash, token); err != nil {
 			return err
 		}
-		if h.output == "json" {
-			return h.printJSON(madeToken{secret, token.ID, token.Owner, token.Name, never(expires)})
-		}
-		until := "never expires"
-		if !expires.IsZero() {
-			until = "expires " + expires.UTC().Format(time.RFC3339)
-		}
-		_, err = fmt.Fprintf(h.stdout, "%s\n", secret)
-		fmt.Fprintf(h.stderr, "Token %s of %s, %s; shown this once. Use it as the password of %s.\n", token.ID, token.Owner, until, token.Owner)
-		return err
+		return h.printMade(madeToken{secret, token.ID, token.Owner, token.Name, never(expires)})
 	})
+}
+
+func (h *hand) printMade(m madeToken) error {
+	if h.output == "json" {
+		return h.printJSON(m)
+	}
+	until := "never expires"
+	if m.Expires != nil {
+		until = "expires " + m.Expires.UTC().Format(time.RFC3339)
+	}
+	_, err := fmt.Fprintf(h.stdout, "%s\n", m.Token)
+	fmt.Fprintf(h.stderr, "Token %s of %s, %s; shown this once. Use it as the password of %s.\n", m.ID, m.Owner, until, m.Owner)
+	return err
 }
 
 // parseExpiry reads 90d, 12h or never.
@@ -198,6 +244,10 @@ func (h *hand) tokenList(ctx context.Context, db *store.Store, owner string) err
 			break
 		}
 	}
+	return h.printTokens(lines)
+}
+
+func (h *hand) printTokens(lines []tokenLine) error {
 	if h.output == "json" {
 		return h.printJSON(lines)
 	}

@@ -46,8 +46,19 @@ func (h *hand) userCommand() *cobra.Command {
 	var backend string
 	var fromStdin, robot bool
 	var groups []string
+	var f far
 	withEditors := func(use, short string, args cobra.PositionalArgs, run func(ctx context.Context, e editors, args []string) error) *cobra.Command {
 		return &cobra.Command{Use: use, Short: short, Args: args, RunE: func(cmd *cobra.Command, args []string) error {
+			if f.server != "" {
+				if backend != "" || fromStdin && f.fromStdin {
+					return misuse{errors.New("--server goes without --backend, and standard input holds one password: put the one for --login into " + passwordVariable)}
+				}
+				r, err := h.dial(f)
+				if err != nil {
+					return err
+				}
+				return run(cmd.Context(), editors{remoteEditor{r}}, args)
+			}
 			return h.editUsers(cmd.Context(), backend, func(e editors) error { return run(cmd.Context(), e, args) })
 		}}
 	}
@@ -122,6 +133,7 @@ func (h *hand) userCommand() *cobra.Command {
 	cmd.Long = `Users and their passwords: those of the database and of htpasswd files. New ones go into the database if the
 configuration has a users block of kind database, else into the htpasswd file. A running server sees a change within
 seconds. Passwords are asked for twice, or read from standard input with --password-stdin; never given as an argument.`
+	f.flags(cmd)
 	cmd.PersistentFlags().StringVar(&backend, "backend", "", "work on the users blocks of this kind only: database or htpasswd")
 	return cmd
 }
@@ -378,14 +390,22 @@ func (h *hand) printUser(u userLine) error {
 }
 
 func (h *hand) groupCommand() *cobra.Command {
-	on := func(use, short string, args cobra.PositionalArgs, run func(ctx context.Context, db *store.Store, args []string) error) *cobra.Command {
+	var f far
+	on := func(use, short string, args cobra.PositionalArgs, run func(ctx context.Context, db groupEditor, args []string) error) *cobra.Command {
 		return &cobra.Command{Use: use, Short: short, Args: args, RunE: func(cmd *cobra.Command, args []string) error {
+			if f.server != "" {
+				r, err := h.dial(f)
+				if err != nil {
+					return err
+				}
+				return run(cmd.Context(), r, args)
+			}
 			return h.withDatabase(cmd.Context(), func(_ *config.Config, db *store.Store) error { return run(cmd.Context(), db, args) })
 		}}
 	}
 	some := cobra.MinimumNArgs(1)
 	cmd := group("group", "Groups of the accounts in the database",
-		on("add GROUP [ACCOUNT...]", "Make a group, and put accounts into it", some, func(ctx context.Context, db *store.Store, args []string) error {
+		on("add GROUP [ACCOUNT...]", "Make a group, and put accounts into it", some, func(ctx context.Context, db groupEditor, args []string) error {
 			name, err := users.ParseAccountName(args[0])
 			if err != nil {
 				return err
@@ -400,7 +420,7 @@ func (h *hand) groupCommand() *cobra.Command {
 			}
 			return nil
 		}),
-		on("remove GROUP [ACCOUNT...]", "Take accounts out of a group, or without any remove the group", some, func(ctx context.Context, db *store.Store, args []string) error {
+		on("remove GROUP [ACCOUNT...]", "Take accounts out of a group, or without any remove the group", some, func(ctx context.Context, db groupEditor, args []string) error {
 			if len(args) == 1 {
 				return db.RemoveGroup(ctx, args[0])
 			}
@@ -411,7 +431,7 @@ func (h *hand) groupCommand() *cobra.Command {
 			}
 			return nil
 		}),
-		h.printsData(on("list [GROUP]", "List groups, or who is in one", cobra.MaximumNArgs(1), func(ctx context.Context, db *store.Store, args []string) error {
+		h.printsData(on("list [GROUP]", "List groups, or who is in one", cobra.MaximumNArgs(1), func(ctx context.Context, db groupEditor, args []string) error {
 			names, err := []string(nil), error(nil)
 			if len(args) == 1 {
 				names, err = db.Members(ctx, args[0])
@@ -432,6 +452,7 @@ func (h *hand) groupCommand() *cobra.Command {
 	)
 	cmd.Long = `Groups of the accounts in the database. What a group may do is said in the policy (subjects: ["group:NAME"]), where groups
 can have members too; both count.`
+	f.flags(cmd)
 	return cmd
 }
 

@@ -27,7 +27,7 @@ const (
 // Event is one decision.
 type Event struct {
 	Time      time.Time `json:"time"`
-	Event     string    `json:"event"` // "token", "revoke" or "api"
+	Event     string    `json:"event"` // "token", "revoke", "api" or "change"
 	RequestID string    `json:"id"`
 	Outcome   string    `json:"outcome"`
 	Reason    string    `json:"reason,omitempty"` // why there is no token
@@ -47,6 +47,8 @@ type Event struct {
 	TokenID   string    `json:"jti,omitempty"`
 	KeyID     string    `json:"kid,omitempty"`
 	Refresh   bool      `json:"refresh_token,omitempty"` // one was given
+	Operation string    `json:"operation,omitempty"`     // of the API
+	Target    string    `json:"target,omitempty"`        // what a change was made to
 }
 
 // Log writes events to one place.

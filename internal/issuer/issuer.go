@@ -87,6 +87,7 @@ type Request struct {
 	Asked          scope.Set
 	Dropped        int // scopes that could not be read
 	Client         netip.Addr
+	Operation      string // of the API, for the record
 }
 
 // Result is what became of a request. Without a token it still says what is known of the request.
@@ -230,7 +231,7 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (Result, error) {
 func (i *Issuer) event(r Request, kind string) audit.Event {
 	event := audit.Event{
 		Time: i.now(), Event: kind, RequestID: r.ID, Grant: r.Grant,
-		Asked: r.Asked.String(), Dropped: r.Dropped,
+		Asked: r.Asked.String(), Dropped: r.Dropped, Operation: r.Operation,
 	}
 	if r.Client.IsValid() {
 		event.Client = r.Client.String()

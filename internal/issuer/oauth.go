@@ -34,9 +34,20 @@ func (i *Issuer) Authorize(ctx context.Context, r Request, name, action string) 
 	r.Asked = scope.Canonical(scope.Access{Type: administration, Name: name, Actions: []string{action}})
 	event := i.event(r, "api")
 	who, err := i.authorize(ctx, r, &event)
+	return i.recorded(who, err, event, r.Asked.String())
+}
+
+// Identify tells who asks, and does not ask the policy. It records, as Authorize does.
+func (i *Issuer) Identify(ctx context.Context, r Request) (users.Principal, error) {
+	event := i.event(r, "api")
+	who, err := i.identify(ctx, r, &event)
+	return i.recorded(who, err, event, "")
+}
+
+func (i *Issuer) recorded(who users.Principal, err error, event audit.Event, granted string) (users.Principal, error) {
 	switch {
 	case err == nil:
-		event.Outcome, event.Granted = audit.Granted, r.Asked.String()
+		event.Outcome, event.Granted = audit.Granted, granted
 		return who, i.audit.Record(event)
 	case errors.Is(err, users.ErrRefused):
 		event.Outcome = audit.Refused
@@ -49,7 +60,7 @@ func (i *Issuer) Authorize(ctx context.Context, r Request, name, action string) 
 	return users.Principal{}, errors.Join(err, i.audit.Record(event))
 }
 
-func (i *Issuer) authorize(ctx context.Context, r Request, event *audit.Event) (users.Principal, error) {
+func (i *Issuer) identify(ctx context.Context, r Request, event *audit.Event) (users.Principal, error) {
 	if r.Credentials == nil && r.BadCredentials == "" {
 		return users.Principal{}, fmt.Errorf("%w: none were sent", ErrBadCredentials)
 	}
@@ -61,6 +72,14 @@ func (i *Issuer) authorize(ctx context.Context, r Request, event *audit.Event) (
 		return users.Principal{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	event.Principal, event.Kind, event.Backend, event.Using = who.Name, string(who.Kind), who.Backend, who.Credential
+	return who, nil
+}
+
+func (i *Issuer) authorize(ctx context.Context, r Request, event *audit.Event) (users.Principal, error) {
+	who, err := i.identify(ctx, r, event)
+	if err != nil {
+		return users.Principal{}, err
+	}
 	granted, verdicts, err := i.decide(ctx, r, who, "", event.Time)
 	if err != nil {
 		return users.Principal{}, fmt.Errorf("%w: %w", ErrUndecided, err)

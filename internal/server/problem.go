@@ -50,6 +50,10 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, status int, p prob
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		w.Header().Set("Retry-After", "5")
 	}
+	if isAPI(r) {
+		writeAs(w, status, "application/problem+json", apiAnswer{http.StatusText(status), status, p.message})
+		return
+	}
 	write(w, status, errorAnswer{
 		Errors:      []errorEntry{{Code: p.code, Message: p.message}},
 		Error:       p.oauth,

@@ -36,9 +36,15 @@ type Issuer interface {
 	Introspect(ctx context.Context, r issuer.Request, token string) (issuer.Introspection, error)
 }
 
+// API answers below /api/, once credentials and address have been read.
+type API interface {
+	Serve(w http.ResponseWriter, r *http.Request, request issuer.Request)
+}
+
 // Config is what the public face is made of. It belongs to one generation of the configuration.
 type Config struct {
 	Issuer         Issuer
+	API            API    // nil = there is none
 	JWKS           []byte // answer of /.well-known/jwks.json
 	Realm          string // of the Basic challenge
 	PublicURL      string
@@ -76,6 +82,7 @@ func New(c Config) http.Handler {
 	}
 	r.Post(revokePath, s.revoke)
 	r.Post(introspectPath, s.introspect)
+	r.HandleFunc(apiPath+"*", s.api)
 	for path, handler := range map[string]http.HandlerFunc{jwksPath: s.jwks, metadataPath: s.metadata} {
 		r.Get(path, handler)
 		r.Head(path, handler)

@@ -322,13 +322,15 @@ func setCredentials(request *issuer.Request, username, password string) {
 	}
 }
 
-func write(w http.ResponseWriter, status int, body any) {
+func write(w http.ResponseWriter, status int, body any) { writeAs(w, status, "application/json", body) }
+
+func writeAs(w http.ResponseWriter, status int, media string, body any) {
 	data, err := json.Marshal(body)
 	if err != nil { // our own types do not fail
 		status, data = http.StatusInternalServerError, []byte("{}")
 	}
 	h := w.Header()
-	h.Set("Content-Type", "application/json")
+	h.Set("Content-Type", media)
 	h.Set("Content-Length", strconv.Itoa(len(data)))
 	h.Set("Cache-Control", "no-store")
 	h.Set("Pragma", "no-cache") // RFC 6749 §5.1

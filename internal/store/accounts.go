@@ -97,25 +97,29 @@ func (s *Store) SetPassword(ctx context.Context, name, hash string, now time.Tim
 
 // SetDisabled locks an account out, or lets it in again.
 func (s *Store) SetDisabled(ctx context.Context, name string, disabled bool, now time.Time) error {
-	return s.tx(ctx, func(on runner) error {
-		if err := s.one(ctx, on, name, "UPDATE accounts SET disabled = $2, changed = $3 WHERE name = $1", name, disabled, micros(now)); err != nil {
-			return err
-		}
-		if !disabled {
-			return nil
-		}
-		return s.endLogins(ctx, on, "database", name)
-	})
+	return s.tx(ctx, func(on runner) error { return s.setDisabled(ctx, on, name, disabled, now) })
+}
+
+func (s *Store) setDisabled(ctx context.Context, on runner, name string, disabled bool, now time.Time) error {
+	if err := s.one(ctx, on, name, "UPDATE accounts SET disabled = $2, changed = $3 WHERE name = $1", name, disabled, micros(now)); err != nil {
+		return err
+	}
+	if !disabled {
+		return nil
+	}
+	return s.endLogins(ctx, on, "database", name)
 }
 
 // RemoveAccount deletes an account, and with it its memberships and tokens: the next one of that name is somebody else.
 func (s *Store) RemoveAccount(ctx context.Context, name string) error {
-	return s.tx(ctx, func(on runner) error {
-		if err := s.one(ctx, on, name, "DELETE FROM accounts WHERE name = $1", name); err != nil {
-			return err
-		}
-		return s.removeTokens(ctx, on, "database", name)
-	})
+	return s.tx(ctx, func(on runner) error { return s.removeAccount(ctx, on, name) })
+}
+
+func (s *Store) removeAccount(ctx context.Context, on runner, name string) error {
+	if err := s.one(ctx, on, name, "DELETE FROM accounts WHERE name = $1", name); err != nil {
+		return err
+	}
+	return s.removeTokens(ctx, on, "database", name)
 }
 
 // RemoveTokens ends all tokens of a name in a backend.

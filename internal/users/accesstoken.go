@@ -110,7 +110,7 @@ func (t *AccessTokens) authenticate(ctx context.Context, c Credentials) (Princip
 			t.observe(accessTokenBackend, unnoted)
 		}
 	}
-	who.Credential, who.Scopes = "access token "+token.ID, token.Scopes
+	who.Credential, who.Scopes, who.Networks, who.Expires = "access token "+token.ID, token.Scopes, token.Networks, token.Expires
 	return who, nil
 }
 

@@ -41,6 +41,7 @@ func ParseAccountName(s string) (string, error) {
 var (
 	ErrConflict = errors.New("there already")
 	ErrNotFound = errors.New("not found")
+	ErrChanged  = errors.New("changed meanwhile")
 )
 
 // Directory is a backend that can be asked about a name without its password.

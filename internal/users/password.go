@@ -131,6 +131,15 @@ func (c *Checker) acquire(ctx context.Context) error {
 	}
 }
 
+// Hash is HashPassword within the bound on hashes computed at once.
+func (c *Checker) Hash(ctx context.Context, password string, cost int) (string, error) {
+	if err := c.acquire(ctx); err != nil {
+		return "", err
+	}
+	defer c.release()
+	return HashPassword(password, cost)
+}
+
 func (c *Checker) release() { <-c.slots }
 
 func (c *Checker) compare(hash []byte, cost int, password string) bool {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -38,8 +39,11 @@ type Principal struct {
 
 	// Credential says what it came with when that was not its password, as in "access token 4F…". Scopes are what that
 	// credential may do at most, as scope patterns; nil = whatever the principal may.
+	// Networks and Expires are where and until when it is good; none and the zero time = everywhere, for ever.
 	Credential string
 	Scopes     []string
+	Networks   []netip.Prefix
+	Expires    time.Time
 }
 
 // Anonymous is who sent no credentials. It is never the answer to bad ones.
