@@ -54,12 +54,16 @@ type record struct {
 	mu     sync.Mutex
 	events []audit.Event
 	failAt int
+	hook   func(audit.Event)
 }
 
 func (r *record) Record(e audit.Event) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.events = append(r.events, e)
+	if r.hook != nil {
+		r.hook(e)
+	}
 	if r.failAt > 0 && len(r.events) >= r.failAt {
 		return errors.New("the disk is full")
 	}
@@ -93,10 +97,10 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// database is SQLite, or PostgreSQL where AUTHSERVER_TEST_POSTGRES says where one is.
+// database is SQLite, or PostgreSQL where TEST_POSTGRES says where one is.
 func database(t *testing.T, dir string) store.Config {
 	c := store.Config{URL: "sqlite:authserver.db", Dir: dir, Timeout: 5 * time.Second}
-	url := os.Getenv("AUTHSERVER_TEST_POSTGRES")
+	url := os.Getenv("TEST_POSTGRES")
 	if url == "" {
 		return c
 	}

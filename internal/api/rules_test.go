@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"authserver/internal/audit"
 	"authserver/internal/users"
 )
 
@@ -187,6 +188,29 @@ func TestChangesAreOfTheVersionThatWasRead(t *testing.T) {
 	}
 	w.wants(204, boss, "DELETE", path, "", "If-Match", a.header.Get("ETag"))
 	w.wants(404, boss, "DELETE", path, "", "If-Match", a.header.Get("ETag"))
+}
+
+// Between a decision and what it was about, somebody else is faster.
+func TestAnOldPasswordDoesNotUndoANewOne(t *testing.T) {
+	for name, c := range map[string]struct {
+		who  as
+		want int
+		code int // to the password that the other has set
+	}{
+		"oneself":          {user("alice"), 401, 200},
+		"an administrator": {user("boss"), 204, 401}, // the last of two
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.audit.hook = func(e audit.Event) {
+				if e.Event == "api" && e.Operation == "set-password" {
+					must(t, w.db.SetPassword(t.Context(), "alice", hash("the-new-one"), time.Now()))
+				}
+			}
+			w.wants(c.want, c.who, "PUT", "/api/v1/users/alice/password", `{"password": "mine"}`)
+			w.wants(c.code, as{"alice", "the-new-one"}, "GET", "/api/v1/whoami", "")
+		})
+	}
 }
 
 func TestNobodyLocksThemselvesOut(t *testing.T) {

@@ -229,23 +229,36 @@ type password struct {
 
 func (a *API) setPassword(ctx context.Context, in *password) (*done, error) {
 	who := caller(ctx)
-	if who.Name == in.Name && who.Credential != "" {
+	own := who.Name == in.Name
+	if own && who.Credential != "" {
 		return nil, problem(http.StatusForbidden, "your own password is changed with the password that it has, not with an access token")
 	}
 	if err := newPassword(who, in.Body.Password); err != nil {
 		return nil, err
 	}
-	switch account, err := a.account(ctx, in.Name); {
+	account, err := a.account(ctx, in.Name)
+	switch {
 	case err != nil:
 		return nil, err
 	case account.Kind != users.KindUser:
 		return nil, problem(http.StatusConflict, "a robot has no password")
 	}
+	if own { // an old password that was good when the request came must not undo a new one
+		switch _, mark, err := a.Chain.LookupIn(ctx, backend, in.Name); {
+		case err != nil:
+			return nil, err
+		case mark != who.Mark:
+			return nil, users.ErrRefused
+		}
+	}
 	hash, err := a.Checker.Hash(ctx, in.Body.Password, a.Cost)
 	if err != nil {
 		return nil, err
 	}
-	if err := a.Store.SetPassword(ctx, in.Name, hash, a.Now()); err != nil {
+	switch err := a.Store.SetPasswordIf(ctx, in.Name, account.Changed, hash, a.Now()); {
+	case errors.Is(err, users.ErrChanged):
+		return nil, problem(http.StatusConflict, "the account has been changed meanwhile")
+	case err != nil:
 		return nil, err
 	}
 	return nil, a.changed(ctx, who, "set-password", "users/"+in.Name)

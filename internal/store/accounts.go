@@ -81,18 +81,24 @@ func (s *Store) AddAccount(ctx context.Context, a users.Account) error {
 		if conflict(err) {
 			return fmt.Errorf("account %q: %w", a.Name, users.ErrConflict)
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		// Those of one of that name who was removed while they were made.
+		return s.removeTokens(ctx, on, "database", a.Name)
 	})
 }
 
 // SetPassword changes the password of a user. Its refresh tokens end with the old one.
 func (s *Store) SetPassword(ctx context.Context, name, hash string, now time.Time) error {
-	return s.tx(ctx, func(on runner) error {
-		if err := s.one(ctx, on, name, "UPDATE accounts SET password = $2, changed = $3 WHERE name = $1 AND kind = 'user'", name, hash, micros(now)); err != nil {
-			return err
-		}
-		return s.endLogins(ctx, on, "database", name)
-	})
+	return s.tx(ctx, func(on runner) error { return s.setPassword(ctx, on, name, hash, now) })
+}
+
+func (s *Store) setPassword(ctx context.Context, on runner, name, hash string, now time.Time) error {
+	if err := s.one(ctx, on, name, "UPDATE accounts SET password = $2, changed = $3 WHERE name = $1 AND kind = 'user'", name, hash, micros(now)); err != nil {
+		return err
+	}
+	return s.endLogins(ctx, on, "database", name)
 }
 
 // SetDisabled locks an account out, or lets it in again.

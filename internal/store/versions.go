@@ -18,6 +18,16 @@ func (s *Store) SetDisabledIf(ctx context.Context, name string, changed time.Tim
 	})
 }
 
+// SetPasswordIf is SetPassword for an account as it was changed last at a time; users.ErrChanged when it is another by now.
+func (s *Store) SetPasswordIf(ctx context.Context, name string, changed time.Time, hash string, now time.Time) error {
+	return s.tx(ctx, func(on runner) error {
+		if err := s.unchanged(ctx, on, name, changed); err != nil {
+			return err
+		}
+		return s.setPassword(ctx, on, name, hash, now)
+	})
+}
+
 // RemoveAccountIf is RemoveAccount for an account as it was changed last at a time; users.ErrChanged when it is another by now.
 func (s *Store) RemoveAccountIf(ctx context.Context, name string, changed time.Time) error {
 	return s.tx(ctx, func(on runner) error {

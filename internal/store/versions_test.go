@@ -16,6 +16,7 @@ func TestAChangeIsOfOneVersion(t *testing.T) {
 		must(t, s.AddAccount(ctx, users.Account{Name: "alice", Kind: users.KindUser, Created: now}))
 		is(t, s.SetDisabledIf(ctx, "alice", now.Add(time.Microsecond), true, now), users.ErrChanged)
 		is(t, s.RemoveAccountIf(ctx, "alice", now.Add(-time.Microsecond)), users.ErrChanged)
+		is(t, s.SetPasswordIf(ctx, "alice", now.Add(time.Microsecond), "x", now), users.ErrChanged)
 		is(t, s.RemoveAccountIf(ctx, "nobody", now), users.ErrChanged)
 
 		// Of many who have read the same version, one changes it.
@@ -37,6 +38,20 @@ func TestAChangeIsOfOneVersion(t *testing.T) {
 		must(t, s.RemoveAccountIf(ctx, "alice", a.Changed))
 		_, err = s.Account(ctx, "alice")
 		is(t, err, users.ErrNotFound)
+	})
+}
+
+// A token may be made while its owner is removed. It is not one of the next of that name.
+func TestANewAccountHasNoTokens(t *testing.T) {
+	engines(t, func(t *testing.T, c store.Config) {
+		s, ctx := open(t, c), t.Context()
+		must(t, s.AddAccessToken(ctx, "late", users.AccessToken{ID: "t", Owner: "alice", Backend: "database", Created: now}))
+		must(t, s.AddAccessToken(ctx, "other", users.AccessToken{ID: "u", Owner: "alice", Backend: "htpasswd", Created: now}))
+		must(t, s.AddAccount(ctx, users.Account{Name: "alice", Kind: users.KindUser, Created: now}))
+		_, err := s.AccessToken(ctx, "late")
+		is(t, err, users.ErrNotFound)
+		_, err = s.AccessToken(ctx, "other")
+		must(t, err)
 	})
 }
 
