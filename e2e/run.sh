@@ -26,7 +26,7 @@ part "registries" registries/build.sh
 part "opa" opa/build.sh
 part "clients" clients/install.sh
 part "vet" go vet ./...
-[ -z "$whole" ] || part "store on PostgreSQL" postgres/with.sh go -C .. test -count=1 ./internal/store
+[ -z "$whole" ] || part "store on PostgreSQL" postgres/with.sh go -C .. test -count=1 ./internal/store ./internal/api
 # Packages one after another: two dockerds at once would not be quicker on two
 # cores, and ports are picked before they are used.
 part "tests" postgres/with.sh go test -count=1 -p 1 -timeout 15m "$@"
