@@ -199,7 +199,7 @@ func noMore(ours, theirs []string, a ask) bool {
 
 // The import means the same: random configurations, random requests, both answers.
 func TestTheImportDecidesAsDockerAuth(t *testing.T) {
-	const configurations, requests = 2500, 60
+	const configurations, requests = 2000, 60
 	w := world{rand.New(rand.NewPCG(1, 2))}
 	pairs, lost, granted, conditions := 0, 0, 0, 0
 	for n := range configurations {

@@ -210,7 +210,7 @@ func (w world) nastyAsk(anonymous bool) ask {
 
 // Patterns that nobody should write mean the same too, and the safe form never grants what the kept form does not.
 func TestNastyPatternsMeanTheSame(t *testing.T) {
-	configurations, seed := 400, uint64(3)
+	configurations, seed := 150, uint64(3)
 	if n, err := strconv.Atoi(os.Getenv("CONFIGURATIONS")); err == nil { // to look for more
 		configurations, seed = n, rand.Uint64()
 	}

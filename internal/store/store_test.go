@@ -25,13 +25,13 @@ import (
 
 // postgres is the address of a PostgreSQL whose databases may be made and dropped; without it these tests run on SQLite
 // alone. e2e/run.sh starts one.
-var postgres = os.Getenv("TEST_POSTGRES")
+func postgres() string { return os.Getenv("TEST_POSTGRES") } // asked within a test, so that a result without it is not taken for one with it
 
 // engines runs a test on every engine, each time with an empty database.
 func engines(t *testing.T, test func(t *testing.T, c store.Config)) {
 	t.Run("sqlite", func(t *testing.T) { test(t, sqliteConfig(t)) })
 	t.Run("postgres", func(t *testing.T) {
-		if postgres == "" {
+		if postgres() == "" {
 			t.Skip("TEST_POSTGRES is not set")
 		}
 		test(t, postgresConfig(t))
@@ -45,7 +45,7 @@ func sqliteConfig(t *testing.T) store.Config {
 func postgresConfig(t *testing.T) store.Config {
 	t.Helper()
 	ctx := context.Background()
-	admin, err := pgx.Connect(ctx, postgres)
+	admin, err := pgx.Connect(ctx, postgres())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,7 @@ func postgresConfig(t *testing.T) store.Config {
 			t.Error(err)
 		}
 	})
-	u, _, _ := strings.Cut(postgres, "?")
+	u, _, _ := strings.Cut(postgres(), "?")
 	u = u[:strings.LastIndexByte(u, '/')+1] + name
 	return store.Config{URL: u + "?sslmode=disable", MaxConnections: 5, Timeout: 5 * time.Second}
 }

@@ -214,7 +214,7 @@ func release(t *testing.T, name string) {
 	must(t, w.Close())
 	must(t, os.WriteFile(name+".sqlite.gz", packed.Bytes(), 0o644))
 
-	if postgres == "" {
+	if postgres() == "" {
 		t.Fatal("only that of SQLite was written: TEST_POSTGRES is not set")
 	}
 	c = postgresConfig(t)

@@ -27,6 +27,8 @@ func HashPassword(password string, cost int) (string, error) {
 	switch {
 	case password == "":
 		return "", errors.New("a password cannot be empty")
+	case IsAccessToken(password):
+		return "", errors.New("a password cannot begin with " + accessPrefix + ": it would be taken for an access token")
 	case len(password) > MaxPasswordLength:
 		return "", fmt.Errorf("a password has at most %d bytes (bcrypt reads no more)", MaxPasswordLength)
 	}
