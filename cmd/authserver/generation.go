@@ -229,7 +229,7 @@ func openWebhook(c *config.Config, policy *acl.Policy, l lasting) (issuer.Review
 
 // openStore opens the database; nil when there is none.
 func openStore(ctx context.Context, c *config.Config) (*store.Store, error) {
-	s, err := newStore(c)
+	s, err := newStore(c, nil)
 	if err != nil || s == nil {
 		return nil, err
 	}
@@ -241,7 +241,7 @@ func openStore(ctx context.Context, c *config.Config) (*store.Store, error) {
 }
 
 // newStore is openStore for who can wait until the database answers.
-func newStore(c *config.Config) (*store.Store, error) {
+func newStore(c *config.Config, observe func(operation string, took time.Duration)) (*store.Store, error) {
 	d := c.Database
 	if !d.Enabled() {
 		return nil, nil
@@ -251,7 +251,7 @@ func newStore(c *config.Config) (*store.Store, error) {
 		return nil, c.Fault("issuer.data_dir", err)
 	}
 	s, err := store.New(store.Config{
-		URL: d.URL, Dir: c.Issuer.DataDir, PasswordFile: d.PasswordFile, MaxConnections: d.MaxConnections, Timeout: time.Duration(d.Timeout),
+		URL: d.URL, Dir: c.Issuer.DataDir, PasswordFile: d.PasswordFile, MaxConnections: d.MaxConnections, Timeout: time.Duration(d.Timeout), Observe: observe,
 	})
 	if err != nil {
 		return nil, c.Fault("database.url", err)

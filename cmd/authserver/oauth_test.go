@@ -170,6 +170,13 @@ rules:
 			t.Errorf("GET %s: %d, %s is allowed", path, code, allow)
 		}
 	}
+	_, body = p.get(p.ops + "/metrics")
+	for _, want := range []string{"authserver_database_up 1", `authserver_database_request_duration_seconds_count{operation="read"}`, `authserver_database_request_duration_seconds_count{operation="write"}`,
+		`authserver_authentications_total{backend="access_token",outcome="known"}`, `authserver_authentications_total{backend="refresh_token",outcome="refused"}`} {
+		if !strings.Contains(body, want) {
+			t.Errorf("metrics lack %s", want)
+		}
+	}
 	p.stop()
 	p.mu.Lock()
 	defer p.mu.Unlock()

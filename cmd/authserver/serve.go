@@ -82,7 +82,7 @@ func (h *hand) serve(ctx context.Context) error {
 		return err
 	}
 	s.lasting = lasting{log: newLogger(h.stderr, c.Log.Format, s.level), metrics: m, audit: record, checker: users.NewChecker(m.PasswordCheck)}
-	if s.lasting.store, err = newStore(c); err != nil {
+	if s.lasting.store, err = newStore(c, m.Database); err != nil {
 		return err
 	}
 	if s.lasting.store != nil {

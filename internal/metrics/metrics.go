@@ -29,6 +29,7 @@ type Metrics struct {
 	authentications *prometheus.CounterVec
 	reviews         *prometheus.CounterVec
 	reviewDuration  prometheus.Histogram
+	database        *prometheus.HistogramVec
 	checksInFlight  prometheus.Gauge
 	checkDuration   prometheus.Histogram
 	reloadSuccess   prometheus.Gauge
@@ -58,6 +59,8 @@ func New(version, revision, goVersion string) *Metrics {
 		reviews:         counter("webhook_requests_total", "Questions to acl.webhook.", "outcome"),
 		reviewDuration: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: namespace, Name: "webhook_request_duration_seconds",
 			Help: "Time to an answer of acl.webhook, or to giving up.", Buckets: buckets}),
+		database: prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: namespace, Name: "database_request_duration_seconds",
+			Help: "Time of one operation on the database.", Buckets: buckets}, []string{"operation"}),
 		checksInFlight: gauge("password_checks_in_flight", "Passwords being hashed now."),
 		checkDuration: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: namespace, Name: "password_check_duration_seconds",
 			Help: "Time to hash one password.", Buckets: buckets}),
@@ -69,7 +72,7 @@ func New(version, revision, goVersion string) *Metrics {
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "build_info", Help: "1, labelled with the build.",
 		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "goversion": goVersion}})
 	build.Set(1)
-	m.registry.MustRegister(m.requests, m.duration, m.access, m.dropped, m.conditions, m.authentications, m.reviews, m.reviewDuration, m.checksInFlight, m.checkDuration,
+	m.registry.MustRegister(m.requests, m.duration, m.access, m.dropped, m.conditions, m.authentications, m.reviews, m.reviewDuration, m.database, m.checksInFlight, m.checkDuration,
 		m.reloadSuccess, m.reloadTime, m.keyExpiry, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
@@ -135,6 +138,11 @@ func (m *Metrics) WatchDatabase(db *sql.DB, ping func(context.Context) error) {
 			}
 			return 1
 		}))
+}
+
+// Database is told of one operation, "read" or "write".
+func (m *Metrics) Database(operation string, took time.Duration) {
+	m.database.WithLabelValues(operation).Observe(took.Seconds())
 }
 
 // PasswordCheck is called when a hash starts; what it returns when it ends.

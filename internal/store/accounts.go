@@ -25,7 +25,7 @@ func scanAccount(row interface{ Scan(...any) error }) (users.Account, error) {
 
 // Account implements users.Accounts.
 func (s *Store) Account(ctx context.Context, name string) (users.Account, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.limit)
+	ctx, cancel := s.begin(ctx, "read")
 	defer cancel()
 	a, err := scanAccount(s.db.QueryRowContext(ctx, s.text("SELECT "+accountColumns+" FROM accounts WHERE name = $1"), name))
 	if err != nil {
@@ -55,7 +55,7 @@ func (s *Store) list(ctx context.Context, query string, args ...any) ([]string, 
 
 // Accounts returns at most limit accounts whose names come after a name, by name, without their groups.
 func (s *Store) Accounts(ctx context.Context, after string, limit int) ([]users.Account, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.limit)
+	ctx, cancel := s.begin(ctx, "read")
 	defer cancel()
 	rows, err := s.db.QueryContext(ctx, s.text("SELECT "+accountColumns+" FROM accounts WHERE name > $1 ORDER BY name LIMIT $2"), after, limit)
 	if err != nil {
@@ -156,14 +156,14 @@ func (s *Store) one(ctx context.Context, on runner, what, query string, args ...
 
 // Groups returns the names of all groups.
 func (s *Store) Groups(ctx context.Context) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.limit)
+	ctx, cancel := s.begin(ctx, "read")
 	defer cancel()
 	return s.list(ctx, "SELECT name FROM account_groups ORDER BY name")
 }
 
 // Members returns who is in a group; users.ErrNotFound when there is no such group.
 func (s *Store) Members(ctx context.Context, group string) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.limit)
+	ctx, cancel := s.begin(ctx, "read")
 	defer cancel()
 	if known, err := s.list(ctx, "SELECT name FROM account_groups WHERE name = $1", group); err != nil {
 		return nil, err

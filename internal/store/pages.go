@@ -9,7 +9,7 @@ import (
 
 // GroupsOf returns the groups of the accounts from one name to another, by account.
 func (s *Store) GroupsOf(ctx context.Context, first, last string) (map[string][]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.limit)
+	ctx, cancel := s.begin(ctx, "read")
 	defer cancel()
 	rows, err := s.db.QueryContext(ctx, s.text("SELECT account, group_name FROM memberships WHERE account >= $1 AND account <= $2 ORDER BY account, group_name"), first, last)
 	if err != nil {
@@ -29,7 +29,7 @@ func (s *Store) GroupsOf(ctx context.Context, first, last string) (map[string][]
 
 // GroupsAfter returns at most limit groups whose names come after a name.
 func (s *Store) GroupsAfter(ctx context.Context, after string, limit int) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.limit)
+	ctx, cancel := s.begin(ctx, "read")
 	defer cancel()
 	return s.list(ctx, "SELECT name FROM account_groups WHERE name > $1 ORDER BY name LIMIT $2", after, limit)
 }
@@ -37,7 +37,7 @@ func (s *Store) GroupsAfter(ctx context.Context, after string, limit int) ([]str
 // MembersAfter returns at most limit members of a group whose names come after a name; users.ErrNotFound when there is no
 // such group.
 func (s *Store) MembersAfter(ctx context.Context, group, after string, limit int) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.limit)
+	ctx, cancel := s.begin(ctx, "read")
 	defer cancel()
 	if known, err := s.list(ctx, "SELECT name FROM account_groups WHERE name = $1", group); err != nil {
 		return nil, err
@@ -54,7 +54,7 @@ const ofOwner = "owner = $1 AND ($2 = '' OR backend = $2)"
 
 // AccessTokensOf returns at most limit tokens of an owner whose ids come after an id, by id.
 func (s *Store) AccessTokensOf(ctx context.Context, owner Owner, after string, limit int) ([]users.AccessToken, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.limit)
+	ctx, cancel := s.begin(ctx, "read")
 	defer cancel()
 	rows, err := s.db.QueryContext(ctx, s.text("SELECT "+accessTokenColumns+" FROM access_tokens WHERE "+ofOwner+" AND id > $3 ORDER BY id LIMIT $4"),
 		owner.Name, owner.Backend, after, limit)
@@ -75,7 +75,7 @@ func (s *Store) AccessTokensOf(ctx context.Context, owner Owner, after string, l
 
 // RefreshTokensOf returns at most limit refresh tokens of an owner whose ids come after an id, by id.
 func (s *Store) RefreshTokensOf(ctx context.Context, owner Owner, after string, limit int) ([]users.RefreshToken, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.limit)
+	ctx, cancel := s.begin(ctx, "read")
 	defer cancel()
 	rows, err := s.db.QueryContext(ctx, s.text("SELECT "+refreshTokenColumns+" FROM refresh_tokens WHERE "+ofOwner+" AND id > $3 ORDER BY id LIMIT $4"),
 		owner.Name, owner.Backend, after, limit)

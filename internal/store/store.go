@@ -39,6 +39,8 @@ type Config struct {
 	PasswordFile   string        // of PostgreSQL; "" = the URL has it, or none is needed
 	MaxConnections int           // to PostgreSQL
 	Timeout        time.Duration // of one statement
+	// Observe is told how long each operation, "read" or "write", took; nil means that nobody listens.
+	Observe func(operation string, took time.Duration)
 }
 
 // Store is a database. It is safe for concurrent use, by several processes too.
@@ -47,6 +49,8 @@ type Store struct {
 	sqlite bool
 	file   string // of SQLite
 	limit  time.Duration
+
+	observe func(operation string, took time.Duration)
 }
 
 // Errors of Migrate.
@@ -73,6 +77,17 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 // New returns a database that is reached when it is needed; a file is made if it is not there. Until Migrate has been
 // through once, everything but Migrate may fail.
 func New(c Config) (*Store, error) {
+	s, err := connect(c)
+	if err != nil {
+		return nil, err
+	}
+	if s.observe = c.Observe; s.observe == nil {
+		s.observe = func(string, time.Duration) {}
+	}
+	return s, nil
+}
+
+func connect(c Config) (*Store, error) {
 	switch scheme, rest, _ := strings.Cut(c.URL, ":"); scheme {
 	case "sqlite":
 		return openSQLite(c, rest)
@@ -237,9 +252,19 @@ type runner interface {
 // mostTries bounds how often a transaction is begun again that the database gave up in favour of another.
 const mostTries = 5
 
+// begin bounds the time of an operation, read or write; what it returns ends it, and tells how long it took.
+func (s *Store) begin(ctx context.Context, operation string) (context.Context, func()) {
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, s.limit)
+	return ctx, func() {
+		cancel()
+		s.observe(operation, time.Since(start))
+	}
+}
+
 // tx runs do in a transaction. It may run more than once.
 func (s *Store) tx(ctx context.Context, do func(runner) error) error {
-	ctx, cancel := context.WithTimeout(ctx, s.limit)
+	ctx, cancel := s.begin(ctx, "write")
 	defer cancel()
 	for try := 1; ; try++ {
 		err := s.once(ctx, do)

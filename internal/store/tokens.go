@@ -54,14 +54,14 @@ func (s *Store) AddAccessToken(ctx context.Context, hash string, t users.AccessT
 
 // AccessToken implements users.AccessTokenStore.
 func (s *Store) AccessToken(ctx context.Context, hash string) (users.AccessToken, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.limit)
+	ctx, cancel := s.begin(ctx, "read")
 	defer cancel()
 	return scanAccessToken(s.db.QueryRowContext(ctx, s.text("SELECT "+accessTokenColumns+" FROM access_tokens WHERE hash = $1"), hash))
 }
 
 // AccessTokens returns at most limit tokens whose ids come after an id, by id: of one owner, or with "" of all.
 func (s *Store) AccessTokens(ctx context.Context, owner, after string, limit int) ([]users.AccessToken, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.limit)
+	ctx, cancel := s.begin(ctx, "read")
 	defer cancel()
 	query, args := "SELECT "+accessTokenColumns+" FROM access_tokens WHERE id > $1 ORDER BY id LIMIT $2", []any{after, limit}
 	if owner != "" {
@@ -109,7 +109,7 @@ func (s *Store) AddRefreshToken(ctx context.Context, hash string, t users.Refres
 
 // RefreshToken implements users.RefreshTokenStore.
 func (s *Store) RefreshToken(ctx context.Context, hash string) (users.RefreshToken, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.limit)
+	ctx, cancel := s.begin(ctx, "read")
 	defer cancel()
 	var t users.RefreshToken
 	var created, lastUsed int64
