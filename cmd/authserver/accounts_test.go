@@ -482,3 +482,32 @@ func TestConfigCheckOpensNoDatabase(t *testing.T) {
 		t.Error("something was written")
 	}
 }
+
+// explain asks as the server would: an account is in its groups of the database.
+func TestExplainKnowsTheAccountsOfTheDatabase(t *testing.T) {
+	file, _ := initialised(t)
+	dir := filepath.Dir(file)
+	policy := "rules: [{name: team, subjects: [\"group:backend\", \"robot:ci\"], repositories: [\"backend/**\"], actions: [pull]}]\n"
+	if err := os.WriteFile(filepath.Join(dir, "policy.yaml"), []byte(policy), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	explain := func(args ...string) string {
+		t.Helper()
+		return must(t, "", append([]string{"acl", "explain", "--config", file, "--scope", "repository:backend/x:pull"}, args...)...)
+	}
+	if out := explain("--as", "bob"); !strings.HasSuffix(out, "granted: nothing\n") {
+		t.Errorf("before there is a database: %s", out)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "data", "authserver.db")); !os.IsNotExist(err) {
+		t.Errorf("explain made a database: %v", err)
+	}
+	must(t, "x\n", append([]string{"user", "add", "bob", "--group", "backend", "--password-stdin", "--config", file}, cheap...)...)
+	must(t, "", append([]string{"user", "add", "ci", "--robot", "--config", file}, cheap...)...)
+	for args, want := range map[string]string{
+		"--as bob": "granted: repository:backend/x:pull\n", "--as ci": "granted: repository:backend/x:pull\n", "--as admin": "granted: nothing\n", "--as bob --group ops": "granted: nothing\n",
+	} {
+		if out := explain(strings.Fields(args)...); !strings.HasSuffix(out, want) {
+			t.Errorf("%s: %s", args, out)
+		}
+	}
+}

@@ -1,16 +1,20 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"authserver/internal/acl"
+	"authserver/internal/config"
 	"authserver/internal/scope"
 	"authserver/internal/users"
 )
@@ -22,11 +26,11 @@ func (h *hand) aclCommand() *cobra.Command {
 		Example: `  authserver acl explain --as alice --scope repository:team/app:pull,push
   authserver acl explain --scope repository:public/app:pull     # anonymous
   authserver acl explain --as ci --group builders --ip 10.1.2.3 --scope 'repository:prod/app:*'`,
-		RunE: func(*cobra.Command, []string) error { return h.aclExplain(q) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return h.aclExplain(cmd.Context(), q) },
 	})
 	f := explain.Flags()
 	f.StringVar(&q.as, "as", "", "name of the user (default: anonymous)")
-	f.StringArrayVar(&q.groups, "group", nil, "group that the user's backend reports (may be repeated)")
+	f.StringArrayVar(&q.groups, "group", nil, "group that the user's backend reports (may be repeated; default: those of the account, if it is in the database)")
 	f.BoolVar(&q.robot, "robot", false, "the name is a robot's")
 	f.StringVar(&q.ip, "ip", "", "address of the client")
 	f.StringVar(&q.service, "service", "", "service (default: the first one)")
@@ -42,7 +46,7 @@ type question struct {
 	robot                       bool
 }
 
-func (h *hand) aclExplain(q question) error {
+func (h *hand) aclExplain(ctx context.Context, q question) error {
 	if len(q.scopes) == 0 {
 		return misuse{errors.New("--scope is missing; would be right: --scope repository:team/app:pull")}
 	}
@@ -90,6 +94,9 @@ func (h *hand) aclExplain(q question) error {
 	if err != nil {
 		return err
 	}
+	if who.Name != "" && len(q.groups) == 0 && !q.robot && q.claims == "" {
+		h.lookUp(ctx, c, &who)
+	}
 	policy, err := loadPolicy(c)
 	if err != nil {
 		return err
@@ -132,6 +139,34 @@ func (h *hand) aclExplain(q question) error {
 		_, err = fmt.Fprintln(h.stdout, "acl.webhook has the last word and may take away from it; explain does not ask it")
 	}
 	return err
+}
+
+// lookUp completes a user by its account in the database, if there is one: its kind and its groups.
+func (h *hand) lookUp(ctx context.Context, c *config.Config, who *users.Principal) {
+	if !c.Database.Enabled() || !slices.ContainsFunc(c.Users, func(block map[string]any) bool { return block["kind"] == "database" }) {
+		return
+	}
+	if file, ok := strings.CutPrefix(c.Database.URL, "sqlite:"); ok {
+		if !filepath.IsAbs(file) {
+			file = filepath.Join(c.Issuer.DataDir, file)
+		}
+		if _, err := os.Stat(file); err != nil { // to ask is no reason to make one
+			return
+		}
+	}
+	db, err := openStore(ctx, c)
+	if err == nil {
+		defer func() { _ = db.Close() }()
+		var a users.Account
+		switch a, err = db.Account(ctx, who.Name); {
+		case errors.Is(err, users.ErrNotFound):
+			return
+		case err == nil:
+			who.Kind, who.Groups = a.Kind, a.Groups
+			return
+		}
+	}
+	fmt.Fprintf(h.stderr, "authserver: the groups of accounts are left out, give them with --group: %v\n", err)
 }
 
 // reason says which rules made a verdict, and where they stand.

@@ -90,7 +90,8 @@ func (l *linter) subjects() {
 	if r.deny {
 		return
 	}
-	if r.open("anyone", "anonymous") {
+	// A placeholder stands for nothing where nobody has logged in.
+	if r.open("anyone", "anonymous") && slices.ContainsFunc(r.resources, func(res resource) bool { return !res.name.personal() }) {
 		for _, action := range r.actions {
 			if action == "push" || action == "delete" || action == scope.All {
 				l.find("public-write", SeverityError, "%s for anonymous", action)

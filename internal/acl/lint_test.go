@@ -22,6 +22,8 @@ func TestLint(t *testing.T) {
 			r(`name: admin, subjects: ["user:admin"], repositories: ["**"], resources: ["registry:catalog"], actions: ["*"]`), nil},
 		{"everybody writes", r(`name: w, subjects: [anyone], repositories: ["a/**"], actions: [pull, push]`), []string{"public-write error w"}},
 		{"anonymous deletes", r(`name: w, subjects: [anonymous], repositories: ["a/**"], actions: ["*", delete]`), []string{"public-write error w", "public-write error w"}},
+		{"a placeholder stands for nothing where nobody has logged in", r(`name: w, subjects: [anyone], repositories: ["{group}/**", "x-{group:p*}/{user}"], actions: [pull, push]`), nil},
+		{"everybody writes, beside a placeholder", r(`name: w, subjects: [anyone], repositories: ["{group}/**", "a/**"], actions: [pull, push]`), []string{"public-write error w"}},
 		{"denying writes to everybody is no hole", team + r(`name: w, effect: deny, subjects: [anyone], repositories: ["team/a"], actions: [push]`), nil},
 		{"push without pull", r(`name: p, subjects: ["user:a"], repositories: ["a/**"], actions: [push]`), []string{"push-without-pull warning p"}},
 		{"push with the pull of another rule", r(`name: p, subjects: ["user:a"], repositories: ["a/**"], actions: [push]`) +

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 
 	"golang.org/x/text/unicode/norm"
@@ -166,6 +167,13 @@ func parseSegment(text string) (segment, error) {
 		}
 	}
 	return seg, nil
+}
+
+// personal tells whether the pattern holds a placeholder.
+func (p pattern) personal() bool {
+	return slices.ContainsFunc(p.segments, func(seg segment) bool {
+		return slices.ContainsFunc(seg.tokens, func(t token) bool { return t.kind == user || t.kind == group || t.kind == claim })
+	})
 }
 
 // covers tells whether the whole name matches for the subject. GitLab's name PATH/*, everything below PATH, is covered by

@@ -109,7 +109,7 @@ func (c *converter) config() []byte {
 	for _, s := range c.services {
 		fmt.Fprintf(&out, "  - name: %s   # the registry's auth.token.service\n", quote(s))
 	}
-	out.WriteString("\nusers:\n  - kind: htpasswd\n    file: users.htpasswd\n\nacl:\n  files: [policy.yaml]\n")
+	out.WriteString("\nusers:\n  - kind: htpasswd\n    file: users.htpasswd\n  - kind: database   # accounts that are made from now on\n\nacl:\n  files: [policy.yaml]\n")
 	return []byte(out.String())
 }
 

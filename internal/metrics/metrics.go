@@ -123,7 +123,9 @@ func (m *Metrics) Authentication(backend, outcome string) {
 // Review counts a question to the webhook. outcome must come from a fixed list.
 func (m *Metrics) Review(outcome string, took time.Duration) {
 	m.reviews.WithLabelValues(outcome).Inc()
-	m.reviewDuration.Observe(took.Seconds())
+	if outcome == "answered" || outcome == "failed" { // nobody was asked otherwise
+		m.reviewDuration.Observe(took.Seconds())
+	}
 }
 
 // WatchDatabase adds database_up, which asks whenever the metrics are read, and the statistics of the connections.

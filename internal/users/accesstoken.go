@@ -72,7 +72,6 @@ func (t *AccessTokens) Authenticate(ctx context.Context, c Credentials) (Princip
 		t.observe(accessTokenBackend, "known")
 	case errors.Is(err, ErrRefused):
 		t.observe(accessTokenBackend, "refused")
-		err = ErrRefused // whatever is wrong with it, the words are the same
 	default:
 		t.observe(accessTokenBackend, "unavailable")
 	}
@@ -81,19 +80,24 @@ func (t *AccessTokens) Authenticate(ctx context.Context, c Credentials) (Princip
 
 func (t *AccessTokens) authenticate(ctx context.Context, c Credentials) (Principal, error) {
 	if !wellFormed(accessPrefix, c.Password) {
-		return Principal{}, ErrRefused
+		return Principal{}, refusal("access token", "it is damaged")
 	}
 	// The store finds it by its hash: how long that takes says nothing about other tokens.
 	token, err := t.store.AccessToken(ctx, secretHash(c.Password))
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return Principal{}, ErrRefused
+		return Principal{}, refusal("access token", "there is none, or no longer")
 	case err != nil:
 		return Principal{}, err
 	}
 	now := t.now()
-	if token.Owner != c.Username || !token.Expires.IsZero() && !now.Before(token.Expires) || !token.usableFrom(c.From) {
-		return Principal{}, ErrRefused
+	switch {
+	case token.Owner != c.Username:
+		return Principal{}, refusal("access token "+token.ID, "it is somebody else's")
+	case !token.Expires.IsZero() && !now.Before(token.Expires):
+		return Principal{}, refusal("access token "+token.ID, "it has expired")
+	case !token.usableFrom(c.From):
+		return Principal{}, refusal("access token "+token.ID, "it cannot be used from this network")
 	}
 	// The owner is asked for at every use: who is disabled or gone has no tokens.
 	who, _, err := t.chain.LookupIn(ctx, token.Backend, token.Owner)

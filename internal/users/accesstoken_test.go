@@ -67,10 +67,10 @@ func (x *tokens) login(t *testing.T, name, password string, from ...string) (use
 	return who, err
 }
 
-// wantRefused wants ErrRefused itself: the words are the same whatever is wrong.
+// wantRefused wants ErrRefused: clients read the same words whatever is wrong.
 func (x *tokens) wantRefused(t *testing.T, what string, err error) {
 	t.Helper()
-	if err != users.ErrRefused {
+	if !errors.Is(err, users.ErrRefused) {
 		t.Errorf("%s: %v", what, err)
 	}
 }
@@ -162,7 +162,7 @@ func TestAnAccessTokenEndsAtTheVeryInstant(t *testing.T) {
 	secret := x.give(users.AccessToken{ID: "t1", Owner: "alice", Backend: "database", Expires: now})
 	for offset, good := range map[time.Duration]bool{-time.Hour: true, -time.Nanosecond: true, 0: false, time.Nanosecond: false, time.Hour: false} {
 		x.at = now.Add(offset)
-		if err := second(x.login(t, "alice", secret)); (err == nil) != good || err != nil && err != users.ErrRefused {
+		if err := second(x.login(t, "alice", secret)); (err == nil) != good || err != nil && !errors.Is(err, users.ErrRefused) {
 			t.Errorf("%s after its end: %v", offset, err)
 		}
 	}
@@ -176,7 +176,7 @@ func TestAnAccessTokenIsGoodFromItsNetworksOnly(t *testing.T) {
 	x := newTokens(t)
 	secret := x.give(users.AccessToken{ID: "t1", Owner: "alice", Backend: "database", Networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")}})
 	for from, good := range map[string]bool{"10.1.2.3": true, "10.255.255.255": true, "11.0.0.0": false, "2001:db8::1": true, "2001:db9::1": false, "::ffff:10.1.2.3": false, "127.0.0.1": false} {
-		if err := second(x.login(t, "alice", secret, from)); (err == nil) != good || err != nil && err != users.ErrRefused {
+		if err := second(x.login(t, "alice", secret, from)); (err == nil) != good || err != nil && !errors.Is(err, users.ErrRefused) {
 			t.Errorf("from %s: %v", from, err)
 		}
 	}

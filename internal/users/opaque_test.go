@@ -99,7 +99,7 @@ func TestWhatIsSaidOfAToken(t *testing.T) {
 		}
 		none("ended", token, 0)
 	}
-	if _, err := x.login(t, "alice", access); err != users.ErrRefused {
+	if _, err := x.login(t, "alice", access); !errors.Is(err, users.ErrRefused) {
 		t.Errorf("an access token that was ended: %v", err)
 	}
 }

@@ -74,7 +74,6 @@ func (t *RefreshTokens) Redeem(ctx context.Context, token, service string, now t
 		t.observe(refreshTokenBackend, "known")
 	case errors.Is(err, ErrRefused):
 		t.observe(refreshTokenBackend, "refused")
-		err = ErrRefused
 	default:
 		t.observe(refreshTokenBackend, "unavailable")
 	}
@@ -83,17 +82,17 @@ func (t *RefreshTokens) Redeem(ctx context.Context, token, service string, now t
 
 func (t *RefreshTokens) redeem(ctx context.Context, token, service string, now time.Time) (Principal, error) {
 	if !wellFormed(refreshPrefix, token) {
-		return Principal{}, ErrRefused
+		return Principal{}, refusal("refresh token", "it is damaged")
 	}
 	kept, err := t.store.RefreshToken(ctx, secretHash(token))
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return Principal{}, ErrRefused
+		return Principal{}, refusal("refresh token", "there is none, or no longer")
 	case err != nil:
 		return Principal{}, err
 	}
 	if kept.Service != service {
-		return Principal{}, ErrRefused
+		return Principal{}, refusal("refresh token "+kept.ID, "it is for another service")
 	}
 	who, err := t.owner(ctx, kept, now)
 	if err != nil {
@@ -111,14 +110,14 @@ func (t *RefreshTokens) redeem(ctx context.Context, token, service string, now t
 // owner is whose a token is now. A new password, a lock or a removal ends it, so the owner is asked for at every use.
 func (t *RefreshTokens) owner(ctx context.Context, kept RefreshToken, now time.Time) (Principal, error) {
 	if now.Sub(kept.LastUsed) > t.idle || now.Sub(kept.Created) > t.most {
-		return Principal{}, ErrRefused
+		return Principal{}, refusal("refresh token "+kept.ID, "it has ended")
 	}
 	who, mark, err := t.chain.LookupIn(ctx, kept.Backend, kept.Owner)
 	switch {
 	case err != nil:
 		return Principal{}, err
 	case mark != kept.Mark || who.Kind != KindUser:
-		return Principal{}, ErrRefused
+		return Principal{}, refusal("refresh token "+kept.ID, "its owner has changed since")
 	}
 	return who, nil
 }

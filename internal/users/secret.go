@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"hash/crc32"
 	"math/big"
 	"strings"
@@ -59,6 +60,9 @@ func wellFormed(prefix, s string) bool {
 
 // NewID makes the name of a token that may be shown: ten letters and digits.
 func NewID() string { return strings.ToLower(rand.Text()[:10]) }
+
+// refusal is ErrRefused with a reason for the log and the audit; clients are not told it.
+func refusal(what, why string) error { return fmt.Errorf("%w: %s: %s", ErrRefused, what, why) }
 
 // mark tells a stored password from the one that takes its place, and tells nothing else of it.
 func mark(hash string) string {
