@@ -511,3 +511,23 @@ func TestExplainKnowsTheAccountsOfTheDatabase(t *testing.T) {
 		}
 	}
 }
+
+// Whoever is given a name anew is somebody else, however the one before was taken out of the file.
+func TestANewUserOfAFileHasNoTokensOfAnother(t *testing.T) {
+	config, _ := initialised(t)
+	cheap := []string{"--config", config, "--set", "passwords.bcrypt_cost=4"}
+	must(t, "one-secret\n", append([]string{"user", "add", "dave", "--backend", "htpasswd", "--password-stdin"}, cheap...)...)
+	must(t, "", append([]string{"token", "create", "--user", "dave", "--name", "old"}, cheap...)...)
+	file := filepath.Join(filepath.Dir(config), "users.htpasswd")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, regexp.MustCompile(`(?m)^dave:.*\n`).ReplaceAll(text, nil), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	must(t, "another-secret\n", append([]string{"user", "add", "dave", "--backend", "htpasswd", "--password-stdin"}, cheap...)...)
+	if out := must(t, "", append([]string{"token", "list", "-o", "json"}, cheap...)...); strings.TrimSpace(out) != "[]" {
+		t.Error(out)
+	}
+}

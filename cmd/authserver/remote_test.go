@@ -8,6 +8,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -117,6 +118,20 @@ func TestThePasswordVariableIsNoKeyOfTheConfiguration(t *testing.T) {
 	if status := run(&hand{stdin: strings.NewReader(""), stdout: &out, stderr: &errs, environ: []string{passwordVariable + "=x"}}, []string{"user", "list", "--config", config}); status != exitOK {
 		t.Error(errs.String())
 	}
+}
+
+// A server that refuses every reload keeps letting in who was removed.
+func TestThePasswordVariableStopsNoReload(t *testing.T) {
+	config, _ := initialised(t)
+	t.Setenv(passwordVariable, "x")
+	p := startProgram(t, config)
+	if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	if line := p.logged("configuration in use"); line["why"] != "SIGHUP" {
+		t.Errorf("%v", line)
+	}
+	p.stop()
 }
 
 func TestServeWithoutADatabaseHasNoAPI(t *testing.T) {

@@ -237,7 +237,7 @@ func (s *service) sweep(ctx context.Context) {
 func (s *service) reload(why string) {
 	log := s.lasting.log
 	stamp := stampOf([]string{s.file})
-	c, err := config.Load(s.file, s.hand.environ, s.hand.sets)
+	c, err := config.Load(s.file, s.hand.settings(), s.hand.sets)
 	var g *generation
 	if err == nil {
 		g, err = newGeneration(c, s.lasting, false)

@@ -214,9 +214,16 @@ func (fileEditor) kind() string { return "htpasswd" }
 
 var errFile = errors.New("an htpasswd file knows names and passwords only; use the database for this (users: - kind: database)")
 
-func (e fileEditor) add(_ context.Context, name, password string, robot bool, groups []string) error {
+// add ends the tokens of one of that name who was taken out of the file by other means: the new one is somebody else.
+func (e fileEditor) add(ctx context.Context, name, password string, robot bool, groups []string) error {
 	if robot || len(groups) > 0 {
 		return errFile
+	}
+	if _, err := e.show(ctx, name); errors.Is(err, users.ErrNotFound) {
+		// A database that is down must not keep an administrator from being added: then they stay, as they would in a file that is edited by hand.
+		if err := e.endTokens(ctx, name, false); err != nil {
+			return err
+		}
 	}
 	return e.file.Add(name, password)
 }
@@ -229,17 +236,29 @@ func (fileEditor) setDisabled(context.Context, string, bool) error { return errF
 
 // remove ends the user's tokens first: the next one of that name is somebody else.
 func (e fileEditor) remove(ctx context.Context, name string) error {
-	db, err := openStore(ctx, e.c)
-	if err != nil {
+	if err := e.endTokens(ctx, name, true); err != nil {
 		return err
 	}
-	if db != nil {
-		defer func() { _ = db.Close() }()
-		if err := db.RemoveTokens(ctx, e.kind(), name); err != nil {
-			return err
-		}
-	}
 	return e.file.Remove(name)
+}
+
+// endTokens ends the tokens of a name in files; must tells whether a database that does not answer is an error.
+func (e fileEditor) endTokens(ctx context.Context, name string, must bool) error {
+	db, err := newStore(e.c, nil)
+	if err != nil || db == nil {
+		return err
+	}
+	defer func() { _ = db.Close() }()
+	switch err := db.Migrate(ctx); {
+	case errors.Is(err, store.ErrUnreachable) && !must:
+		return nil
+	case err != nil:
+		return e.c.Fault("database.url", err)
+	}
+	if name, err = users.ParseName(name); err != nil {
+		return err
+	}
+	return db.RemoveTokens(ctx, e.kind(), name)
 }
 
 func (e fileEditor) list(context.Context) ([]userLine, error) {

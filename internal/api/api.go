@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -72,8 +73,11 @@ type API struct {
 	document []byte
 }
 
+var strict sync.Once
+
 // New makes the API and its document.
 func New(c Config) (*API, error) {
+	strict.Do(func() { huma.ValidateStrictCasing = true }) // else {"scopes": […], "Scopes": []} is both, and the second counts
 	a := &API{Config: c, router: chi.NewRouter()}
 	a.router.NotFound(func(w http.ResponseWriter, r *http.Request) {
 		a.answer(w, r, problem(http.StatusNotFound, "there is nothing here; "+Prefix+"/openapi.json says what there is"))

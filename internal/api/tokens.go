@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -109,13 +110,25 @@ func owner(ctx context.Context, name string) store.Owner {
 	return store.Owner{Name: name}
 }
 
+// some is a list that is there or left out. null is neither: a limit that a program meant to set, and lost, must not
+// become none at all. huma takes null for left out.
+type some[T any] []T
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (l *some[T]) UnmarshalJSON(text []byte) error {
+	if string(text) == "null" {
+		return errors.New("null is no list; leave it out")
+	}
+	return json.Unmarshal(text, (*[]T)(l))
+}
+
 type newToken struct {
 	Named
 	Body struct {
-		Name     string   `json:"name" minLength:"1" maxLength:"128" doc:"unique for its owner"`
-		Scopes   []string `json:"scopes,omitempty" minItems:"1" maxItems:"50" nullable:"false" example:"[\"repository:team/**:pull\"]" doc:"what it may do at most; left out = whatever its owner may"`
-		Networks []string `json:"networks,omitempty" minItems:"1" maxItems:"50" nullable:"false" example:"[\"10.0.0.0/8\"]" doc:"where it can be used from; left out = everywhere"`
-		Lifetime string   `json:"lifetime,omitempty" pattern:"^([1-9][0-9]{0,4}[dh]|never)$" default:"90d" doc:"in days or hours, or never"`
+		Name     string       `json:"name" minLength:"1" maxLength:"128" doc:"unique for its owner"`
+		Scopes   some[string] `json:"scopes,omitempty" minItems:"1" maxItems:"50" nullable:"false" example:"[\"repository:team/**:pull\"]" doc:"what it may do at most; left out = whatever its owner may"`
+		Networks some[string] `json:"networks,omitempty" minItems:"1" maxItems:"50" nullable:"false" example:"[\"10.0.0.0/8\"]" doc:"where it can be used from; left out = everywhere"`
+		Lifetime string       `json:"lifetime,omitempty" pattern:"^([1-9][0-9]{0,4}[dh]|never)$" default:"90d" doc:"in days or hours, or never"`
 	}
 }
 

@@ -44,11 +44,12 @@ type AccessTokens struct {
 	chain   *Chain
 	now     func() time.Time
 	observe func(backend, outcome string)
+	notes   notes
 }
 
 // NewAccessTokens returns an authenticator that knows access tokens and asks chain about everything else.
 func NewAccessTokens(store AccessTokenStore, chain *Chain, now func() time.Time) *AccessTokens {
-	return &AccessTokens{store: store, chain: chain, now: now, observe: chain.observe}
+	return &AccessTokens{store: store, chain: chain, now: now, observe: chain.observe, notes: make(notes, notesAtOnce)}
 }
 
 // accessTokenBackend labels metrics.
@@ -110,7 +111,7 @@ func (t *AccessTokens) authenticate(ctx context.Context, c Credentials) (Princip
 			from = c.From.String()
 		}
 		// A note, and no reason to lock anybody out: when it cannot be written (a full disk), tokens are good all the same.
-		if err := t.store.AccessTokenUsed(ctx, token.ID, now, from); err != nil {
+		if err := t.notes.write(ctx, func(ctx context.Context) error { return t.store.AccessTokenUsed(ctx, token.ID, now, from) }); err != nil {
 			t.observe(accessTokenBackend, unnoted)
 		}
 	}
@@ -121,4 +122,25 @@ func (t *AccessTokens) authenticate(ctx context.Context, c Credentials) (Princip
 // usableFrom fails closed when the address is not known.
 func (t AccessToken) usableFrom(from netip.Addr) bool {
 	return len(t.Networks) == 0 || from.IsValid() && slices.ContainsFunc(t.Networks, func(n netip.Prefix) bool { return n.Contains(from) })
+}
+
+// notes bounds how many notes are written at once, and how long a request waits for its own: when the database takes no
+// writes, they must not hold all connections that others need for reading.
+type notes chan struct{}
+
+const (
+	notesAtOnce = 4
+	noteWithin  = 500 * time.Millisecond
+)
+
+func (n notes) write(ctx context.Context, note func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, noteWithin)
+	defer cancel()
+	select {
+	case n <- struct{}{}:
+		defer func() { <-n }()
+		return note(ctx)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

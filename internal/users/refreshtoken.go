@@ -35,12 +35,13 @@ type RefreshTokens struct {
 	chain      *Chain
 	idle, most time.Duration // lifetimes since the last use, and at all
 	observe    func(backend, outcome string)
+	notes      notes
 }
 
 // NewRefreshTokens returns the refresh tokens of the users of chain. A token ends when it was not used for idle, and most
 // after it was given.
 func NewRefreshTokens(store RefreshTokenStore, chain *Chain, idle, most time.Duration) *RefreshTokens {
-	return &RefreshTokens{store: store, chain: chain, idle: idle, most: most, observe: chain.observe}
+	return &RefreshTokens{store: store, chain: chain, idle: idle, most: most, observe: chain.observe, notes: make(notes, notesAtOnce)}
 }
 
 // refreshTokenBackend labels metrics.
@@ -99,7 +100,7 @@ func (t *RefreshTokens) redeem(ctx context.Context, token, service string, now t
 		return Principal{}, err
 	}
 	if now.Sub(kept.LastUsed) >= noteEvery {
-		if err := t.store.RefreshTokenUsed(ctx, kept.ID, now); err != nil { // at worst it ends early
+		if err := t.notes.write(ctx, func(ctx context.Context) error { return t.store.RefreshTokenUsed(ctx, kept.ID, now) }); err != nil { // at worst it ends early
 			t.observe(refreshTokenBackend, unnoted)
 		}
 	}
