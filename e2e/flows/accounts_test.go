@@ -28,64 +28,68 @@ func setAccountStage(t *testing.T, database string) stage {
 // what ends any of these ends it for the client.
 func TestEveryClientUsesAccountsAndTokens(t *testing.T) {
 	clients := append(tools(t), tool{"helm", newHelm, "(?i)unauthorized", "(?i)unauthorized", "(?i)unauthorized"})
-	s := setAccountStage(t, "")
-	for _, client := range clients {
-		t.Run(client.name, func(t *testing.T) {
-			user, image := client.name, s.ref(client.name+"/app:1.0.0")
-			s.auth.AddUser(t, user, "first password")
-			works := func(t *testing.T, c interface {
-				push(string) (string, error)
-				pull(string) (string, error)
-			}) {
-				t.Helper()
-				succeeds(t, "push")(c.push(image))
-				succeeds(t, "pull")(c.pull(image))
-			}
-
-			t.Run("password", func(t *testing.T) {
-				c := client.make(t, s.registry.Host)
-				succeeds(t, "login")(c.login(user, "first password"))
-				works(t, c)
-				s.auth.Command(t, "second password\n", "user", "passwd", user, "--password-stdin")
-				fails(t, "pull with a password that was changed", client.wrongPassword)(c.pull(image))
-			})
-
-			t.Run("access token", func(t *testing.T) {
-				c := client.make(t, s.registry.Host)
-				token, id := s.auth.AccessToken(t, user, "wide")
-				succeeds(t, "login")(c.login(user, token))
-				works(t, c)
-				s.auth.Command(t, "", "token", "revoke", id)
-				fails(t, "pull with a token that was revoked", client.wrongPassword)(c.pull(image))
-
-				narrow, _ := s.auth.AccessToken(t, user, "narrow", "--scope", "repository:"+user+"/**:pull")
-				c.forget()
-				succeeds(t, "login")(c.login(user, narrow))
-				succeeds(t, "pull with a token for pulls")(c.pull(image))
-				fails(t, "push with a token for pulls", client.refusedPush)(c.push(s.ref(user + "/app:2.0.0")))
-			})
-
-			t.Run("refresh token", func(t *testing.T) {
-				c := client.make(t, s.registry.Host)
-				keep := func() {
-					t.Helper()
-					c.forget()
-					succeeds(t, "login")(c.keep(user, "second password"))
-					if auth, token := c.kept(); strings.TrimSuffix(auth, ":") != user || !strings.HasPrefix(token, "asrt_") {
-						t.Fatalf("docker has kept %q and the identity token %q", auth, token)
+	for _, engine := range engines {
+		t.Run(engine.name, func(t *testing.T) {
+			s := setAccountStage(t, engine.url(t))
+			for _, client := range clients {
+				t.Run(client.name, func(t *testing.T) {
+					user, image := client.name, s.ref(client.name+"/app:1.0.0")
+					s.auth.AddUser(t, user, "first password")
+					works := func(t *testing.T, c interface {
+						push(string) (string, error)
+						pull(string) (string, error)
+					}) {
+						t.Helper()
+						succeeds(t, "push")(c.push(image))
+						succeeds(t, "pull")(c.pull(image))
 					}
-				}
-				keep()
-				works(t, c)
-				s.auth.Command(t, "", "user", "disable", user)
-				fails(t, "pull of who is locked out", client.wrongPassword)(c.pull(image))
-				s.auth.Command(t, "", "user", "enable", user)
-				fails(t, "pull with a login from before the lock", client.wrongPassword)(c.pull(image))
-				keep()
-				succeeds(t, "pull after a new login")(c.pull(image))
-				s.auth.Command(t, "", "user", "remove", user)
-				fails(t, "pull of who was removed", client.wrongPassword)(c.pull(image))
-			})
+
+					t.Run("password", func(t *testing.T) {
+						c := client.make(t, s.registry.Host)
+						succeeds(t, "login")(c.login(user, "first password"))
+						works(t, c)
+						s.auth.Command(t, "second password\n", "user", "passwd", user, "--password-stdin")
+						fails(t, "pull with a password that was changed", client.wrongPassword)(c.pull(image))
+					})
+
+					t.Run("access token", func(t *testing.T) {
+						c := client.make(t, s.registry.Host)
+						token, id := s.auth.AccessToken(t, user, "wide")
+						succeeds(t, "login")(c.login(user, token))
+						works(t, c)
+						s.auth.Command(t, "", "token", "revoke", id)
+						fails(t, "pull with a token that was revoked", client.wrongPassword)(c.pull(image))
+
+						narrow, _ := s.auth.AccessToken(t, user, "narrow", "--scope", "repository:"+user+"/**:pull")
+						c.forget()
+						succeeds(t, "login")(c.login(user, narrow))
+						succeeds(t, "pull with a token for pulls")(c.pull(image))
+						fails(t, "push with a token for pulls", client.refusedPush)(c.push(s.ref(user + "/app:2.0.0")))
+					})
+
+					t.Run("refresh token", func(t *testing.T) {
+						c := client.make(t, s.registry.Host)
+						keep := func() {
+							t.Helper()
+							c.forget()
+							succeeds(t, "login")(c.keep(user, "second password"))
+							if auth, token := c.kept(); strings.TrimSuffix(auth, ":") != user || !strings.HasPrefix(token, "asrt_") {
+								t.Fatalf("docker has kept %q and the identity token %q", auth, token)
+							}
+						}
+						keep()
+						works(t, c)
+						s.auth.Command(t, "", "user", "disable", user)
+						fails(t, "pull of who is locked out", client.wrongPassword)(c.pull(image))
+						s.auth.Command(t, "", "user", "enable", user)
+						fails(t, "pull with a login from before the lock", client.wrongPassword)(c.pull(image))
+						keep()
+						succeeds(t, "pull after a new login")(c.pull(image))
+						s.auth.Command(t, "", "user", "remove", user)
+						fails(t, "pull of who was removed", client.wrongPassword)(c.pull(image))
+					})
+				})
+			}
 		})
 	}
 }
