@@ -57,20 +57,7 @@ func (s *Store) list(ctx context.Context, query string, args ...any) ([]string, 
 func (s *Store) Accounts(ctx context.Context, after string, limit int) ([]users.Account, error) {
 	ctx, cancel := s.begin(ctx, "read")
 	defer cancel()
-	rows, err := s.db.QueryContext(ctx, s.text("SELECT "+accountColumns+" FROM accounts WHERE name > $1 ORDER BY name LIMIT $2"), after, limit)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = rows.Close() }()
-	var list []users.Account
-	for rows.Next() {
-		a, err := scanAccount(rows)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, a)
-	}
-	return list, rows.Err()
+	return collect(ctx, s, scanAccount, "SELECT "+accountColumns+" FROM accounts WHERE name > $1 ORDER BY name LIMIT $2", after, limit)
 }
 
 // AddAccount adds an account; users.ErrConflict when the name is taken.

@@ -56,44 +56,16 @@ const ofOwner = "owner = $1 AND ($2 = '' OR backend = $2)"
 func (s *Store) AccessTokensOf(ctx context.Context, owner Owner, after string, limit int) ([]users.AccessToken, error) {
 	ctx, cancel := s.begin(ctx, "read")
 	defer cancel()
-	rows, err := s.db.QueryContext(ctx, s.text("SELECT "+accessTokenColumns+" FROM access_tokens WHERE "+ofOwner+" AND id > $3 ORDER BY id LIMIT $4"),
+	return collect(ctx, s, scanAccessToken, "SELECT "+accessTokenColumns+" FROM access_tokens WHERE "+ofOwner+" AND id > $3 ORDER BY id LIMIT $4",
 		owner.Name, owner.Backend, after, limit)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = rows.Close() }()
-	var list []users.AccessToken
-	for rows.Next() {
-		t, err := scanAccessToken(rows)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, t)
-	}
-	return list, rows.Err()
 }
 
 // RefreshTokensOf returns at most limit refresh tokens of an owner whose ids come after an id, by id.
 func (s *Store) RefreshTokensOf(ctx context.Context, owner Owner, after string, limit int) ([]users.RefreshToken, error) {
 	ctx, cancel := s.begin(ctx, "read")
 	defer cancel()
-	rows, err := s.db.QueryContext(ctx, s.text("SELECT "+refreshTokenColumns+" FROM refresh_tokens WHERE "+ofOwner+" AND id > $3 ORDER BY id LIMIT $4"),
+	return collect(ctx, s, scanRefreshToken, "SELECT "+refreshTokenColumns+" FROM refresh_tokens WHERE "+ofOwner+" AND id > $3 ORDER BY id LIMIT $4",
 		owner.Name, owner.Backend, after, limit)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = rows.Close() }()
-	var list []users.RefreshToken
-	for rows.Next() {
-		var t users.RefreshToken
-		var created, lastUsed int64
-		if err := rows.Scan(&t.ID, &t.Owner, &t.Backend, &t.Mark, &t.Service, &t.Client, &created, &lastUsed); err != nil {
-			return nil, err
-		}
-		t.Created, t.LastUsed = fromMicros(created), fromMicros(lastUsed)
-		list = append(list, t)
-	}
-	return list, rows.Err()
 }
 
 // RevokeAccessTokenOf ends a token if it is the owner's; else users.ErrNotFound.

@@ -320,6 +320,24 @@ func (s *Store) exec(ctx context.Context, on runner, query string, args ...any) 
 	return result.RowsAffected()
 }
 
+// collect runs a query and reads its rows.
+func collect[T any](ctx context.Context, s *Store, scan func(row interface{ Scan(...any) error }) (T, error), query string, args ...any) ([]T, error) {
+	rows, err := s.db.QueryContext(ctx, s.text(query), args...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	var list []T
+	for rows.Next() {
+		row, err := scan(rows)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, row)
+	}
+	return list, rows.Err()
+}
+
 // micros is a time as it is kept; zero is never.
 func micros(t time.Time) int64 {
 	if t.IsZero() {

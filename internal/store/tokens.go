@@ -67,20 +67,7 @@ func (s *Store) AccessTokens(ctx context.Context, owner, after string, limit int
 	if owner != "" {
 		query, args = "SELECT "+accessTokenColumns+" FROM access_tokens WHERE id > $1 AND owner = $3 ORDER BY id LIMIT $2", append(args, owner)
 	}
-	rows, err := s.db.QueryContext(ctx, s.text(query), args...)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = rows.Close() }()
-	var list []users.AccessToken
-	for rows.Next() {
-		t, err := scanAccessToken(rows)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, t)
-	}
-	return list, rows.Err()
+	return collect(ctx, s, scanAccessToken, query, args...)
 }
 
 // AccessTokenUsed implements users.AccessTokenStore.
@@ -98,6 +85,17 @@ func (s *Store) RevokeAccessToken(ctx context.Context, id string) error {
 
 const refreshTokenColumns = "id, owner, backend, mark, service, client, created, last_used"
 
+func scanRefreshToken(row interface{ Scan(...any) error }) (users.RefreshToken, error) {
+	var t users.RefreshToken
+	var created, lastUsed int64
+	err := row.Scan(&t.ID, &t.Owner, &t.Backend, &t.Mark, &t.Service, &t.Client, &created, &lastUsed)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = users.ErrNotFound
+	}
+	t.Created, t.LastUsed = fromMicros(created), fromMicros(lastUsed)
+	return t, err
+}
+
 // AddRefreshToken implements users.RefreshTokenStore.
 func (s *Store) AddRefreshToken(ctx context.Context, hash string, t users.RefreshToken) error {
 	return s.tx(ctx, func(on runner) error {
@@ -111,15 +109,7 @@ func (s *Store) AddRefreshToken(ctx context.Context, hash string, t users.Refres
 func (s *Store) RefreshToken(ctx context.Context, hash string) (users.RefreshToken, error) {
 	ctx, cancel := s.begin(ctx, "read")
 	defer cancel()
-	var t users.RefreshToken
-	var created, lastUsed int64
-	err := s.db.QueryRowContext(ctx, s.text("SELECT "+refreshTokenColumns+" FROM refresh_tokens WHERE hash = $1"), hash).
-		Scan(&t.ID, &t.Owner, &t.Backend, &t.Mark, &t.Service, &t.Client, &created, &lastUsed)
-	if errors.Is(err, sql.ErrNoRows) {
-		err = users.ErrNotFound
-	}
-	t.Created, t.LastUsed = fromMicros(created), fromMicros(lastUsed)
-	return t, err
+	return scanRefreshToken(s.db.QueryRowContext(ctx, s.text("SELECT "+refreshTokenColumns+" FROM refresh_tokens WHERE hash = $1"), hash))
 }
 
 // RefreshTokenUsed implements users.RefreshTokenStore.
