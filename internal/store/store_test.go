@@ -524,3 +524,28 @@ func TestThePasswordFileOfPostgreSQLIsRead(t *testing.T) {
 	_, err := store.Open(t.Context(), c)
 	is(t, err, os.ErrNotExist)
 }
+
+// Whoever logs in again and again fills no table.
+func TestOfManyLoginsTheLatestStay(t *testing.T) {
+	engines(t, func(t *testing.T, c store.Config) {
+		s, ctx := open(t, c), t.Context()
+		add := func(id, owner, backend, service string, at time.Time) {
+			t.Helper()
+			must(t, s.AddRefreshToken(ctx, id, users.RefreshToken{ID: id, Owner: owner, Backend: backend, Service: service, Created: at, LastUsed: at}))
+		}
+		add("other-service", "alice", "database", "other", now)
+		add("other-owner", "bob", "database", "one", now)
+		add("other-backend", "alice", "htpasswd", "one", now)
+		for i := range 105 {
+			add(fmt.Sprint(i), "alice", "database", "one", now.Add(time.Duration(i)*time.Minute))
+			if i == 50 {
+				must(t, s.RefreshTokenUsed(ctx, "0", now.Add(time.Hour)))
+			}
+		}
+		for id, kept := range map[string]bool{"other-service": true, "other-owner": true, "other-backend": true, "0": true, "1": false, "5": false, "6": true, "104": true} {
+			if _, err := s.RefreshToken(ctx, id); (err == nil) != kept || err != nil && !errors.Is(err, users.ErrNotFound) {
+				t.Errorf("%s: %v", id, err)
+			}
+		}
+	})
+}

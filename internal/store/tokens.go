@@ -96,11 +96,21 @@ func scanRefreshToken(row interface{ Scan(...any) error }) (users.RefreshToken, 
 	return t, err
 }
 
+// mostLogins bounds the refresh tokens of an account for one service. Every login of docker asks for one, and a pipeline
+// that logs in anew at each run would add rows for a year; those that were not used for longest end.
+const mostLogins = 100
+
 // AddRefreshToken implements users.RefreshTokenStore.
 func (s *Store) AddRefreshToken(ctx context.Context, hash string, t users.RefreshToken) error {
 	return s.tx(ctx, func(on runner) error {
 		_, err := s.exec(ctx, on, "INSERT INTO refresh_tokens (hash, "+refreshTokenColumns+") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
 			hash, t.ID, t.Owner, t.Backend, t.Mark, t.Service, t.Client, micros(t.Created), micros(t.LastUsed))
+		if err != nil {
+			return err
+		}
+		_, err = s.exec(ctx, on, "DELETE FROM refresh_tokens WHERE backend = $1 AND owner = $2 AND service = $3 AND id <> $4 AND id NOT IN ("+
+			"SELECT id FROM refresh_tokens WHERE backend = $1 AND owner = $2 AND service = $3 AND id <> $4 ORDER BY last_used DESC, id LIMIT $5)",
+			t.Backend, t.Owner, t.Service, t.ID, mostLogins-1)
 		return err
 	})
 }
