@@ -3,6 +3,7 @@ package users
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"golang.org/x/crypto/bcrypt"
@@ -59,6 +60,15 @@ func hashCost(hash string) (int, error) {
 		return 0, fmt.Errorf("bcrypt cost %d would take seconds a login, at most %d can be used", cost, MaxCost)
 	}
 	return cost, nil
+}
+
+// formCost is the cost in the beginning of a hash that hashCost takes: $2b$12….
+func formCost(form string) (int, bool) {
+	if len(form) < 6 || form[0] != '$' || form[3] != '$' {
+		return 0, false
+	}
+	cost, err := strconv.Atoi(form[4:6])
+	return cost, err == nil && cost >= MinCost && cost <= MaxCost
 }
 
 // decoy is a hash that no password has.
