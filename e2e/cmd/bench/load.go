@@ -7,10 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -30,6 +33,8 @@ type job struct {
 	Requests    int           // the end, after so many; 0 = no such end
 	Duration    time.Duration // the end, after so long; 0 = no such end
 	Rate        float64       // open loop: arrivals a second, whether answers have come or not; 0 = closed loop
+
+	server *process // who answers; nil when we have not started it
 }
 
 // An outcome is what became of a job.
@@ -38,6 +43,8 @@ type outcome struct {
 	Faults              map[string]int // what is no proper answer
 	Elapsed             time.Duration  // from the first request to the last answer
 	P50, P99, P999, Max time.Duration  // of answers, from when the request was due
+
+	cpu time.Duration // that the server took
 }
 
 // rate is how many tokens there were in a second.
@@ -55,6 +62,18 @@ func (o outcome) bad() int {
 		bad += n
 	}
 	return bad
+}
+
+// String lists answers and faults, each with its number.
+func (o outcome) String() string {
+	var parts []string
+	for _, status := range slices.Sorted(maps.Keys(o.Answers)) {
+		parts = append(parts, fmt.Sprintf("%d × %d", o.Answers[status], status))
+	}
+	for _, fault := range slices.Sorted(maps.Keys(o.Faults)) {
+		parts = append(parts, fmt.Sprintf("%d × %s", o.Faults[fault], fault))
+	}
+	return strings.Join(parts, ", ")
 }
 
 // numbered is a name with a number.

@@ -94,7 +94,7 @@ func measure(args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if flags.NArg() > 0 || *output != "text" && *output != "json" {
+	if flags.NArg() > 0 || strings.Trim(b.only, "abcdefgh,") != "" || *output != "text" && *output != "json" {
 		return fmt.Errorf("called wrongly: %s; see -help", strings.Join(args, " "))
 	}
 	if *quick {

@@ -29,11 +29,11 @@ type sizes struct {
 
 var (
 	fullSizes = sizes{
-		rounds: 3, closed: 5 * time.Second, open: 4 * time.Second, watch: 30 * time.Second, crowd: 1000,
-		logins: 150, starts: 10, requests: 1_000_000, growth: 3 * time.Second,
+		rounds: 5, closed: 3 * time.Second, open: 3 * time.Second, watch: 30 * time.Second, crowd: 1000,
+		logins: 100, starts: 10, requests: 1_000_000, growth: 2 * time.Second,
 	}
 	quickSizes = sizes{
-		rounds: 3, closed: time.Second, open: time.Second, watch: 5 * time.Second, crowd: 100,
+		rounds: 3, closed: time.Second, open: time.Second, watch: 5 * time.Second, crowd: 150,
 		logins: 40, starts: 5, requests: 100_000, growth: 500 * time.Millisecond,
 	}
 )
@@ -49,12 +49,12 @@ var connections = 8 * runtime.NumCPU()
 
 // job is a load on t by its remembered users.
 func (t *target) job() job {
-	return job{Address: t.address, Target: t.path(1), User: "u", Users: min(active, t.users), Password: password, Connections: connections}
+	return job{Address: t.address, Target: t.path(1), User: "u", Users: min(active, t.users), Password: password, Connections: connections, server: t.process}
 }
 
 // anonymous is a load on t by nobody.
 func (t *target) anonymous() job {
-	return job{Address: t.address, Target: anonymousPath, Connections: connections}
+	return job{Address: t.address, Target: anonymousPath, Connections: connections, server: t.process}
 }
 
 // warm makes the users of a job remembered.
@@ -68,7 +68,7 @@ func (b *bench) warm(j job) error {
 func (b *bench) tokens(what string, j job) (outcome, error) {
 	o, err := b.load(j)
 	if err == nil && o.bad() > 0 {
-		b.fail("%s: %d requests without a token: %v %v", what, o.bad(), o.Answers, o.Faults)
+		b.fail("%s: %d requests without a token: %v", what, o.bad(), o)
 	}
 	return o, err
 }
@@ -78,10 +78,19 @@ func (b *bench) alternate(jobs ...job) ([][]outcome, error) {
 	all := make([][]outcome, len(jobs))
 	for range b.rounds {
 		for i, j := range jobs {
+			before, err := j.server.cpu()
+			if err != nil {
+				return nil, err
+			}
 			o, err := b.tokens(j.Address+j.Target, j)
 			if err != nil {
 				return nil, err
 			}
+			after, err := j.server.cpu()
+			if err != nil {
+				return nil, err
+			}
+			o.cpu = after - before
 			all[i] = append(all[i], o)
 		}
 	}
@@ -96,16 +105,21 @@ func medianOf(outcomes []outcome, figure func(outcome) float64) float64 {
 	return median(values)
 }
 
-func (b *bench) rates(length time.Duration, jobs ...job) ([]float64, error) {
+// rates are tokens a second, as rows to be completed.
+func (b *bench) rates(length time.Duration, jobs ...job) ([]row, error) {
 	for i := range jobs {
 		jobs[i].Duration = length
 	}
 	all, err := b.alternate(jobs...)
-	var rates []float64
+	var rows []row
 	for _, outcomes := range all {
-		rates = append(rates, medianOf(outcomes, outcome.rate))
+		rows = append(rows, row{Value: medianOf(outcomes, outcome.rate), Unit: "/s", CPU: medianOf(outcomes, outcome.cpuEach)})
 	}
-	return rates, err
+	return rows, err
+}
+
+func (o outcome) cpuEach() float64 {
+	return float64(o.cpu.Microseconds()) / float64(max(1, o.Answers[200]))
 }
 
 func p50(o outcome) float64  { return milliseconds(o.P50) }
@@ -136,6 +150,7 @@ func (b *bench) limit(t *target) (*process, job, error) {
 	if err != nil {
 		return nil, j, err
 	}
+	j.server = p
 	return p, j, p.await(func() error { _, err := j.token(); return err })
 }
 
@@ -165,7 +180,7 @@ func (b *bench) algorithm(algorithm string) error {
 	}
 	defer b.stop(p)
 
-	jobs, names := []job{limit, basic}, []string{"", "password"}
+	jobs, names := []job{limit, basic}, []string{"password"}
 	if algorithm == "ES256" {
 		accounts, token, err := b.accounts(t)
 		if err != nil {
@@ -178,9 +193,9 @@ func (b *bench) algorithm(algorithm string) error {
 	if err != nil {
 		return err
 	}
-	b.row(row{Case: "a", What: "the limit, " + algorithm, Value: rates[0], Unit: "/s"})
-	for i, rate := range rates[1:] {
-		r := row{Case: "b", What: algorithm + ", " + names[i+1], Value: rate, Unit: "/s"}.beside("the limit", rates[0])
+	b.row(rates[0].named("a", "the limit, "+algorithm))
+	for i, r := range rates[1:] {
+		r = r.named("b", algorithm+", "+names[i]).beside("the limit", rates[0].Value)
 		switch {
 		case i > 0:
 		case algorithm == "ES256":
@@ -197,7 +212,7 @@ func (b *bench) algorithm(algorithm string) error {
 		}
 	}
 
-	limit.Rate, basic.Rate = rates[1]/2, rates[1]/2
+	limit.Rate, basic.Rate = rates[1].Value/2, rates[1].Value/2
 	limit.Duration, basic.Duration = b.open, b.open
 	all, err := b.alternate(limit, basic)
 	if err != nil {
@@ -299,7 +314,7 @@ func (b *bench) compare(name, what string, peer job) error {
 	if err != nil {
 		return err
 	}
-	b.row(row{Case: "c", What: fmt.Sprintf("%s, %s", s.Algorithm, what), Value: rates[0], Unit: "/s"}.beside(name, rates[1]))
+	b.row(rates[0].named("c", s.Algorithm+", "+what).beside(name, rates[1].Value))
 	return nil
 }
 
@@ -333,9 +348,9 @@ func (b *bench) grown() error {
 			return err
 		}
 		for i, v := range group {
-			r := row{Case: "h", What: v.what, Value: rates[i], Unit: "/s"}
+			r := rates[i].named("h", v.what)
 			if i > 0 {
-				r = r.beside(group[0].what, rates[0])
+				r = r.beside(group[0].what, rates[0].Value)
 			}
 			b.row(r)
 		}

@@ -16,7 +16,7 @@ type report struct {
 	Authserver string   `json:"authserver"`
 	Seconds    float64  `json:"seconds"`
 	Rows       []row    `json:"rows"`
-	Errors     []string `json:"errors"`
+	Errors     []string `json:"errors,omitempty"`
 }
 
 // A row is one figure, beside the one it is compared with.
@@ -29,9 +29,15 @@ type row struct {
 	Base    float64            `json:"base,omitempty"`
 	Ratio   float64            `json:"ratio,omitempty"` // Value / Base
 	Bar     string             `json:"bar,omitempty"`
-	Reached bool               `json:"reached"` // where there is a bar
+	Reached bool               `json:"reached"`          // where there is a bar
+	CPU     float64            `json:"cpu_us,omitempty"` // of the server, each
 	Detail  map[string]float64 `json:"detail,omitempty"`
 	Note    string             `json:"note,omitempty"`
+}
+
+func (r row) named(letter, what string) row {
+	r.Case, r.What = letter, what
+	return r
 }
 
 func (r row) beside(what string, base float64) row {
@@ -84,6 +90,9 @@ func (r row) cells() []string {
 		cells[6] = "reached"
 	default:
 		cells[6] = "missed"
+	}
+	if r.CPU > 0 {
+		cells[7] = number(r.CPU) + " µs of CPU each"
 	}
 	if r.Detail != nil {
 		var parts []string
