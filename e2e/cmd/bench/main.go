@@ -212,7 +212,12 @@ func (b *bench) describe() error {
 	if err != nil {
 		return err
 	}
-	b.Machine = fmt.Sprintf("%s, %d cores, Linux %s, %s", cpu, runtime.NumCPU(), bytes.TrimSpace(kernel), info.GoVersion)
+	load, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return err
+	}
+	others, _, _ := strings.Cut(string(load), " ")
+	b.Machine = fmt.Sprintf("%s, %d cores, Linux %s, %s, load of others %s", cpu, runtime.NumCPU(), bytes.TrimSpace(kernel), info.GoVersion, others)
 	b.Authserver = string(bytes.TrimSpace(version))
 	return nil
 }

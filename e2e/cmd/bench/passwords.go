@@ -59,7 +59,7 @@ func (b *bench) disturbed() error {
 		{"quiet", nil, b.watch},
 		{"while others log in for the first time", &logins, 2 * b.watch},
 		{"while somebody guesses names and passwords", &names, b.watch},
-		{"while somebody guesses the password of one of them", &one, b.watch},
+		{"while somebody guesses one password of theirs", &one, b.watch},
 	} {
 		o, others, err := b.disturb(v.others, v.length, &rate)
 		if err != nil {

@@ -33,7 +33,7 @@ var (
 		logins: 100, starts: 10, requests: 1_000_000, growth: 2 * time.Second,
 	}
 	quickSizes = sizes{
-		rounds: 3, closed: time.Second, open: time.Second, watch: 5 * time.Second, crowd: 150,
+		rounds: 3, closed: 800 * time.Millisecond, open: 800 * time.Millisecond, watch: 5 * time.Second, crowd: 150,
 		logins: 40, starts: 5, requests: 100_000, growth: 500 * time.Millisecond,
 	}
 )

@@ -11,7 +11,7 @@ import (
 // draw draws the cases b and e. Colours are in the middle of the scale: the same picture stands on white and on black.
 func (r report) draw(out io.Writer) {
 	const (
-		width, left, right = 820, 300, 760 // of bars: right leaves room for a figure
+		width, left, right = 840, 330, 780 // of bars: right leaves room for a figure
 		line, gap          = 16, 10
 	)
 	var body strings.Builder
@@ -59,7 +59,7 @@ func (r report) draw(out io.Writer) {
 		from, to := math.Floor(math.Log10(least)), math.Ceil(math.Log10(longest))
 		at := func(ms float64) int { return left + int((math.Log10(ms)-from)/(to-from)*(right-left)) }
 		y += 3 * line
-		text(0, y, "title", "How long remembered users wait, in ms: p50, p99, p99.9, at half of the highest rate")
+		text(0, y, "title", "How long remembered users wait, in ms: p50, p99 and, below, p99.9, at half of the highest rate")
 		y += line + gap
 		bottom := y + len(waits)*3*line
 		for e := from; e <= to; e++ {
@@ -71,10 +71,13 @@ func (r report) draw(out io.Writer) {
 			y += 2 * line
 			text(left-8, y+4, "end", strings.TrimPrefix(row.What, "remembered users, p99, "))
 			fmt.Fprintf(&body, "<path d=\"M%d %dH%d\" class=\"range\"/>\n", at(row.Detail["p50"]), y, at(row.Detail["p99.9"]))
-			for _, name := range []string{"p50", "p99", "p99.9"} {
-				x := at(row.Detail[name])
-				fmt.Fprintf(&body, "<circle cx=\"%d\" cy=\"%d\" r=\"5\" class=\"ours\"/>\n", x, y)
-				text(x, y-9, "middle", number(row.Detail[name]))
+			for _, point := range []struct {
+				name, class string // labels go apart: the points can be close together
+				dx, dy      int
+			}{{"p50", "end", 4, -9}, {"p99", "figure", -4, -9}, {"p99.9", "middle", 0, 19}} {
+				x := at(row.Detail[point.name])
+				fmt.Fprintf(&body, "<circle cx=\"%d\" cy=\"%d\" r=\"4\" class=\"ours\"/>\n", x, y)
+				text(x+point.dx, y+point.dy, point.class, number(row.Detail[point.name]))
 			}
 			y += line
 		}
