@@ -232,6 +232,14 @@ func readCertificates(file string) ([]*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
+	certificates, err := parseCertificates(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return certificates, nil
+}
+
+func parseCertificates(data []byte) ([]*x509.Certificate, error) {
 	var certificates []*x509.Certificate
 	for {
 		var block *pem.Block
@@ -243,12 +251,12 @@ func readCertificates(file string) ([]*x509.Certificate, error) {
 		}
 		c, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("%s: certificate %d cannot be read: %w", file, len(certificates)+1, err)
+			return nil, fmt.Errorf("certificate %d cannot be read: %w", len(certificates)+1, err)
 		}
 		certificates = append(certificates, c)
 	}
 	if len(certificates) == 0 {
-		return nil, fmt.Errorf("%s: no certificate in PEM form", file)
+		return nil, errors.New("no certificate in PEM form")
 	}
 	return certificates, nil
 }

@@ -64,7 +64,9 @@ func TestAFormWithGETIsNotAnonymous(t *testing.T) {
 		t.Errorf("%d: %d %s", r.ContentLength, a.StatusCode, a.body)
 	}
 	// The second of two headers was not compared with the form.
-	two := func(r *http.Request) { r.Header["Authorization"] = []string{"Basic YWxpY2U6c2VjcmV0OjE=", "Basic YWRtaW46aHVudGVyMg=="} }
+	two := func(r *http.Request) {
+		r.Header["Authorization"] = []string{"Basic YWxpY2U6c2VjcmV0OjE=", "Basic YWRtaW46aHVudGVyMg=="}
+	}
 	if a := f.post(password("alice", "secret:1"), two); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("two headers: %d %s", a.StatusCode, a.body)
 	}
