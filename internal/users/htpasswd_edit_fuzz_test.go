@@ -61,7 +61,7 @@ func FuzzHTPasswdEdit(f *testing.F) {
 			t.Fatalf("%q: an edit for no name", name)
 		case how == 2 && is >= 0 && !twiceBefore: // who stood twice stands once still, and the file can be read now
 			t.Fatalf("%q is removed, and is there: %q", name, after)
-		case how != 2 && (is < 0 && !twice || is >= 0 && !NewChecker(nil).compare(entries[is].hash, MinCost, password) && !twice):
+		case how != 2 && (is < 0 && !twice || is >= 0 && !NewGuard(GuardEvents{}).compare(entries[is].hash, MinCost, password) && !twice):
 			t.Fatalf("%q is set, and is not there: %q", name, after)
 		}
 		// The others are as they were.

@@ -67,6 +67,15 @@ func FuzzTokens(f *testing.F) {
 	f.Fuzz(func(t *testing.T, name, text string, mode uint8, at uint, b byte, from string, after int64) {
 		if fixed == nil {
 			x := newTokens(t)
+			guard := users.NewGuard(users.GuardEvents{})
+			guard.Limit(users.Limits{Remember: time.Hour}) // what is remembered is no other answer
+			x.chain = users.NewChain([]users.Authenticator{users.NewDatabase(x.shelf, guard, 4), loadUsers(t, guard, "bob:"+hash(t, "b"), "jos\u00e9:"+hash(t, "j"))}, guard, func(backend, outcome string) {
+				x.mu.Lock()
+				defer x.mu.Unlock()
+				x.answers = append(x.answers, backend+" "+outcome)
+			})
+			x.auth = users.NewAccessTokens(x.shelf, x.chain, func() time.Time { return x.at })
+			x.logins = users.NewRefreshTokens(x.shelf, x.chain, idle, most)
 			for i, token := range kept {
 				secrets[i] = x.give(token)
 			}
