@@ -2,6 +2,7 @@ package issuer
 
 import (
 	"context"
+	"crypto"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -51,6 +52,12 @@ func FuzzIntrospect(f *testing.F) {
 	i, err := New(Config{Services: services, Keyring: ring, Users: everybody{}, Policy: everybody{}, Audit: everybody{}, Now: func() time.Time { return at }})
 	if err != nil {
 		f.Fatal(err)
+	}
+	stranger := map[string]crypto.Signer{}
+	for _, s := range services {
+		if stranger[s.Name], err = readPrivateKey(foreign.For(s.Name).Source); err != nil {
+			f.Fatal(err)
+		}
 	}
 	var own, others []string
 	for _, s := range services {
@@ -102,7 +109,7 @@ func FuzzIntrospect(f *testing.F) {
 			if x5c != nil {
 				options = options.WithHeader("x5c", x5c)
 			}
-			signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.SignatureAlgorithm(services[n].Algorithm), Key: jose.JSONWebKey{Key: foreign.For(services[n].Name).private, KeyID: ring.For(services[n].Name).ID}}, options)
+			signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.SignatureAlgorithm(services[n].Algorithm), Key: jose.JSONWebKey{Key: stranger[services[n].Name], KeyID: ring.For(services[n].Name).ID}}, options)
 			if err != nil {
 				t.Fatal(err)
 			}
