@@ -19,7 +19,7 @@ func FuzzCondition(f *testing.F) {
 		`[1].exists(action, .action == "pull")`, `[action, resource.type].exists(x, x == "*")`, `user.groups.all(a, user.groups.all(b, a == b))`, `{"action": action}.action == "push"`, `resource.type + resource.name == "x"`,
 		`request.ip == ip("192.0.2.1")`, `claims.list.map(x, x + 1).size() > 2`, `"a".matches("(a|b){1,10}")`, `string(now) == resource.name`, `user.name.split("/").size() > 1`, `duration("1h") > duration(claims.team)`,
 		`1 / size(user.groups) > 0`, `type(action) == string`, `action.size() == 4 ? true : resource.name == "a"`, `dyn(resource).name == "a"`, `"%s".format([action]) == "pull"`, `claims["run"]["attempt"] == 2.0`, `claims == claims`,
-		`resource.name.replace(user.name, "x").size() < 3`, `base64.encode(b"a") == "x"`, `user.kind == "robot" || user.groups[0] == "dev"`, "// nothing\ntrue", `timestamp(resource.name) < now`,
+		`resource.name.replace(user.name, "x").size() < 3`, `base64.encode(b"a") == "x"`, `user.kind == "robot" || user.groups[0] == "dev"`, "// nothing\ntrue", "\"\n", `timestamp(resource.name) < now`,
 	} {
 		f.Add(seed, "alice", "dev,ops", "team/app", "pull", "push", "192.0.2.1")
 		f.Add(seed, ".*", "", "a", "*", "delete", "")
