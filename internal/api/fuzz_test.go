@@ -2,16 +2,28 @@ package api_test
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
+	"authserver/internal/audit"
+	"authserver/internal/store"
 	"authserver/internal/users"
 )
+
+// changes are the records of changes.
+func (w *world) changes() []audit.Event {
+	return slices.DeleteFunc(slices.Clone(w.audit.events), func(e audit.Event) bool { return e.Event != "change" })
+}
 
 // FuzzAPI sends bodies, names and versions to every operation. Whatever comes: an answer that is one of the documented, with
 // nothing of a password in it; a token that is made says of itself what its body said, by the very names of the document, and
@@ -47,14 +59,35 @@ func FuzzAPI(f *testing.F) {
 	f.Add(at("show-user"), uint8(1), "", "alice%2f..%2fbob", "", "")
 	f.Add(at("list-tokens"), uint8(2), "", "bob?limit=0&after=\x00&x=y", "", "")
 	f.Add(at("make-group"), uint8(0), "", "a%20b", "", "")
+	// A world is used until something in it has changed.
+	dir, worlds := f.TempDir(), 0
+	var w *world
+	var bob as
+	f.Cleanup(func() {
+		if w != nil {
+			_ = w.db.Close()
+		}
+	})
 	f.Fuzz(func(t *testing.T, operation, actor uint8, body, name, ifMatch, media string) {
 		id := ids[int(operation)%len(ids)]
-		w := newWorld(t)
 		narrow := func(token *users.AccessToken) {
 			token.Scopes = []string{"authserver:tokens/bob:write", "repository:team/**:pull"}
 			token.Networks = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
 		}
-		who := []as{user("admin"), user("bob"), w.token("database", "bob", narrow)}[actor%3]
+		if w == nil || len(w.changes()) > 0 {
+			if w != nil {
+				must(t, errors.Join(w.db.Close(), os.RemoveAll(filepath.Join(dir, strconv.Itoa(worlds)))))
+			}
+			worlds++
+			folder := filepath.Join(dir, strconv.Itoa(worlds))
+			must(t, os.Mkdir(folder, 0o700))
+			w = worldIn(t, folder, store.Config{URL: "sqlite:authserver.db", Dir: folder, Timeout: 5 * time.Second})
+			bob = w.token("database", "bob", narrow)
+		}
+		w.t = t
+		w.log.Reset()
+		w.audit.events = nil
+		who := []as{user("admin"), user("bob"), bob}[actor%3]
 		method, path := operations[id].method, "/api/v1"+strings.NewReplacer("OTHER", name, "ID", "theid", "/dev", "/"+name).Replace(operations[id].path)
 		r := httptest.NewRequest(method, "/", strings.NewReader(body))
 		path, r.URL.RawQuery, _ = strings.Cut(path, "?")
@@ -87,12 +120,7 @@ func FuzzAPI(f *testing.F) {
 				t.Fatalf("%s %q: a password in the %s: %s", method, path, where, text)
 			}
 		}
-		changes := 0
-		for _, e := range w.audit.events {
-			if e.Event == "change" {
-				changes++
-			}
-		}
+		changes := len(w.changes())
 		if changes > 0 && (code >= 400 || method == http.MethodGet) || changes == 0 && code == 201 {
 			t.Fatalf("%s %q: %d, and %d changes", method, path, code, changes)
 		}
