@@ -14,7 +14,8 @@ import (
 // when looks fail, nothing is remembered that was not confirmed so long.
 // What is only noted has no revision: keepFor is how old it can be, such as another process's note that a token was used.
 const (
-	lookEvery  = 500 * time.Millisecond
+	lookEvery  = 250 * time.Millisecond
+	lookInFile = 50 * time.Millisecond // SQLite: nobody else is asked
 	staleAfter = 2 * time.Second
 	keepFor    = time.Minute
 )
@@ -35,6 +36,7 @@ type recent struct {
 	until atomic.Int64 // nanoseconds since start: until then nobody else can have changed anything that is remembered
 
 	look, stale, keep time.Duration
+	changed           atomic.Bool // by this process
 
 	mu      sync.RWMutex
 	epoch   uint64 // changes whenever everything is forgotten
@@ -44,8 +46,8 @@ type recent struct {
 	refresh table[users.RefreshToken]
 }
 
-func newRecent() *recent {
-	return &recent{start: time.Now(), look: lookEvery, stale: staleAfter, keep: keepFor}
+func newRecent(look time.Duration) *recent {
+	return &recent{start: time.Now(), look: look, stale: staleAfter, keep: keepFor}
 }
 
 type table[V any] map[string]entry[V]
@@ -183,6 +185,18 @@ func (s *Store) revisions(ctx context.Context) (map[string]int64, error) {
 	return found, rows.Err()
 }
 
+// Settle waits until processes that Watch have seen what this one has changed: a command that locks somebody out returns when
+// they are out. It returns at once when nothing was changed, or ctx is done.
+func (s *Store) Settle(ctx context.Context) {
+	if !s.recent.changed.Load() {
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(s.recent.look + s.recent.look/2): // one look, and its answer
+	}
+}
+
 // change is tx for what others may remember: accounts, groups and tokens that end.
 func (s *Store) change(ctx context.Context, do func(runner) error) error {
 	err := s.tx(ctx, func(on runner) error {
@@ -192,6 +206,7 @@ func (s *Store) change(ctx context.Context, do func(runner) error) error {
 		return s.revise(ctx, on, partAccounts)
 	})
 	s.recent.forget() // also after an error: it may have come through all the same
+	s.recent.changed.Store(true)
 	return err
 }
 

@@ -12,7 +12,7 @@ import (
 
 // fresh remembers, as if somebody watched.
 func fresh() *recent {
-	r := newRecent()
+	r := newRecent(lookEvery)
 	r.until.Store(math.MaxInt64)
 	return r
 }

@@ -256,7 +256,7 @@ func TestOtherProcessesAreToldOfKeys(t *testing.T) {
 func TestEveryChangeHasARevision(t *testing.T) {
 	reads := []string{
 		"AccessToken", "AccessTokens", "AccessTokensOf", "Account", "Accounts", "Backup", "Close", "DB", "Groups", "GroupsAfter", "GroupsOf", "Members",
-		"MembersAfter", "PasswordForms", "Ping", "RefreshToken", "RefreshTokensOf", "Watch",
+		"MembersAfter", "PasswordForms", "Ping", "RefreshToken", "RefreshTokensOf", "Settle", "Watch",
 		"Watching", "Remembers", // of the tests
 	}
 	exceptions := map[string]string{
@@ -265,6 +265,7 @@ func TestEveryChangeHasARevision(t *testing.T) {
 		"AddRefreshToken":  "the same; when older ones end, there is a revision",
 		"AccessTokenUsed":  "a note; what is remembered is read anew within a minute",
 		"RefreshTokenUsed": "the same",
+		"UpdateKeys":       "keys have a revision of their own, see TestOtherProcessesAreToldOfKeys",
 		"Sweep":            "what has ended by its dates is refused by them",
 	}
 	owner := store.Owner{Backend: "database", Name: "alice"}
