@@ -38,7 +38,7 @@ func (h *hand) configCheck() error {
 	if err != nil {
 		return err
 	}
-	l := lasting{log: slog.New(slog.DiscardHandler), metrics: metrics.New("", "", ""), audit: audit.New(h.stderr), checker: users.NewChecker(nil)}
+	l := lasting{log: slog.New(slog.DiscardHandler), metrics: metrics.New("", "", ""), audit: audit.New(h.stderr), guard: users.NewGuard(users.GuardEvents{})}
 	if err := writable(c); err != nil {
 		return err
 	}

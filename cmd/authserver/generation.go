@@ -33,7 +33,7 @@ type lasting struct {
 	log     *slog.Logger
 	metrics *metrics.Metrics
 	audit   *audit.Log
-	checker *users.Checker
+	guard   *users.Guard
 	store   *store.Store // nil = there is no database
 }
 
@@ -62,8 +62,8 @@ func newGeneration(c *config.Config, l lasting, dryRun bool) (*generation, error
 	note(err)
 	g.policy = policy
 
-	checker := l.checker.ForChain()
-	backends, err := openBackends(c, checker, l.store)
+	guard := l.guard.ForChain()
+	backends, err := openBackends(c, guard, l.store)
 	note(err)
 
 	ring, err := openKeyring(c, dryRun)
@@ -76,7 +76,7 @@ func newGeneration(c *config.Config, l lasting, dryRun bool) (*generation, error
 	}
 	g.ring = ring
 
-	chain := users.NewChain(backends, checker, l.metrics.Authentication)
+	chain := users.NewChain(backends, guard, l.metrics.Authentication)
 	minting := issuer.Config{Services: services(c), Keyring: ring, Policy: policy, Reviewer: last, Audit: l.audit, Users: chain}
 	if l.store != nil {
 		access := users.NewAccessTokens(l.store, chain, time.Now)
@@ -97,7 +97,7 @@ func newGeneration(c *config.Config, l lasting, dryRun bool) (*generation, error
 	if err != nil {
 		return nil, err
 	}
-	programs, err := newAPI(c, l, mint, policy, chain, checker)
+	programs, err := newAPI(c, l, mint, policy, chain, guard)
 	if err != nil {
 		return nil, err
 	}
@@ -110,12 +110,12 @@ func newGeneration(c *config.Config, l lasting, dryRun bool) (*generation, error
 }
 
 // newAPI makes what programs talk to, nil when there is no database.
-func newAPI(c *config.Config, l lasting, mint *issuer.Issuer, policy *acl.Policy, chain *users.Chain, checker *users.Checker) (server.API, error) {
+func newAPI(c *config.Config, l lasting, mint *issuer.Issuer, policy *acl.Policy, chain *users.Chain, guard *users.Guard) (server.API, error) {
 	if l.store == nil {
 		return nil, nil
 	}
 	return api.New(api.Config{
-		Issuer: mint, Store: l.store, Chain: chain, Checker: checker, Cost: c.Passwords.BcryptCost, Groups: policy.Groups, Audit: l.audit,
+		Issuer: mint, Store: l.store, Chain: chain, Guard: guard, Cost: c.Passwords.BcryptCost, Groups: policy.Groups, Audit: l.audit,
 		Realm: c.Issuer.Name, PublicURL: c.Server.PublicURL, Log: l.log, Now: time.Now,
 	})
 }
@@ -124,7 +124,7 @@ func newAPI(c *config.Config, l lasting, mint *issuer.Issuer, policy *acl.Policy
 type backend struct {
 	file  string // it is made from, "" for none
 	edits bool   // the user commands can change it
-	open  func(*users.Checker, *store.Store) (users.Authenticator, error)
+	open  func(*users.Guard, *store.Store) (users.Authenticator, error)
 }
 
 // describe reads users[i]. This is the one switch that names all backends.
@@ -132,12 +132,12 @@ func describe(c *config.Config, i int) (backend, error) {
 	switch kind := c.Users[i]["kind"]; kind {
 	case "htpasswd":
 		file, err := htpasswdFile(c, i)
-		return backend{file, true, func(checker *users.Checker, _ *store.Store) (users.Authenticator, error) {
-			return users.LoadHTPasswd(file, checker)
+		return backend{file, true, func(guard *users.Guard, _ *store.Store) (users.Authenticator, error) {
+			return users.LoadHTPasswd(file, guard)
 		}}, err
 	case "database":
-		return backend{"", true, func(checker *users.Checker, accounts *store.Store) (users.Authenticator, error) {
-			return users.NewDatabase(accounts, checker, c.Passwords.BcryptCost), nil
+		return backend{"", true, func(guard *users.Guard, accounts *store.Store) (users.Authenticator, error) {
+			return users.NewDatabase(accounts, guard, c.Passwords.BcryptCost), nil
 		}}, c.DecodeUsers(i, &users.DatabaseOptions{})
 	default:
 		return backend{}, c.Fault(fmt.Sprintf("users[%d].kind", i), fmt.Errorf("%q is not known; would be right: htpasswd or database", kind))
@@ -145,14 +145,14 @@ func describe(c *config.Config, i int) (backend, error) {
 }
 
 // openBackends makes the identity backends in the order of users[].
-func openBackends(c *config.Config, checker *users.Checker, accounts *store.Store) ([]users.Authenticator, error) {
+func openBackends(c *config.Config, guard *users.Guard, accounts *store.Store) ([]users.Authenticator, error) {
 	var opened []users.Authenticator
 	var faults []error
 	for i := range c.Users {
 		b, err := describe(c, i)
 		if err == nil {
 			var a users.Authenticator
-			if a, err = b.open(checker, accounts); err == nil {
+			if a, err = b.open(guard, accounts); err == nil {
 				opened = append(opened, a)
 			}
 		}

@@ -81,7 +81,7 @@ func (h *hand) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.lasting = lasting{log: newLogger(h.stderr, c.Log.Format, s.level), metrics: m, audit: record, checker: users.NewChecker(m.PasswordCheck)}
+	s.lasting = lasting{log: newLogger(h.stderr, c.Log.Format, s.level), metrics: m, audit: record, guard: users.NewGuard(users.GuardEvents{Check: m.PasswordCheck, Recalled: m.Recalled, HeldBack: m.HeldBack})}
 	if s.lasting.store, err = newStore(c, m.Database); err != nil {
 		return err
 	}
@@ -261,6 +261,11 @@ func (s *service) use(g *generation, stamp string) {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(g.config.Log.Level)) // checked by the configuration
 	s.level.Set(level)
+	s.lasting.guard.Limit(users.Limits{
+		Parallel: g.config.Passwords.Parallel, Remember: time.Duration(g.config.Passwords.CacheLifetime), Throttle: users.Throttle{
+			Account: g.config.Throttle.AccountFailures, Network: g.config.Throttle.NetworkFailures, Window: time.Duration(g.config.Throttle.Window),
+		},
+	})
 	expiry := map[string]time.Time{}
 	for _, key := range g.ring.Keys() {
 		if len(key.Chain) > 0 {

@@ -53,7 +53,7 @@ func tryConfiguration(texts map[string][]byte, sets []string) error {
 		_, err = loadPolicy(c)
 	}
 	if _, withUsers := texts["users.htpasswd"]; err == nil && withUsers {
-		_, err = openBackends(c, users.NewChecker(nil), nil)
+		_, err = openBackends(c, users.NewGuard(users.GuardEvents{}), nil)
 	}
 	if err != nil {
 		return errors.New(strings.ReplaceAll(err.Error(), aside+string(filepath.Separator), ""))

@@ -150,12 +150,12 @@ func (h *hand) tokenCreate(ctx context.Context, t newToken, there far) error {
 		return h.printMade(made)
 	}
 	return h.withDatabase(ctx, func(c *config.Config, db *store.Store) error {
-		checker := users.NewChecker(nil)
-		backends, err := openBackends(c, checker, db)
+		guard := users.NewGuard(users.GuardEvents{})
+		backends, err := openBackends(c, guard, db)
 		if err != nil {
 			return err
 		}
-		owner, _, err := users.NewChain(backends, checker, nil).Lookup(ctx, t.user)
+		owner, _, err := users.NewChain(backends, guard, nil).Lookup(ctx, t.user)
 		switch {
 		case errors.Is(err, users.ErrUnknown):
 			return fmt.Errorf("--user: there is no %q in a backend that can be looked up", t.user)

@@ -55,8 +55,8 @@ type Config struct {
 	Issuer    Authorizer
 	Store     *store.Store
 	Chain     *users.Chain
-	Checker   *users.Checker // bounds hashing
-	Cost      int            // of new passwords
+	Guard     *users.Guard // bounds hashing
+	Cost      int          // of new passwords
 	Groups    func(users.Principal) []string
 	Audit     Recorder
 	Realm     string // of the Basic challenge

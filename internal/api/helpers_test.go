@@ -181,10 +181,10 @@ func newWorld(t *testing.T) *world {
 		must(t, fill(db))
 	}
 
-	checker := users.NewChecker(nil)
-	htpasswd, err := users.LoadHTPasswd(file, checker)
+	guard := users.NewGuard(users.GuardEvents{})
+	htpasswd, err := users.LoadHTPasswd(file, guard)
 	must(t, err)
-	chain := users.NewChain([]users.Authenticator{htpasswd, users.NewDatabase(db, checker, bcrypt.MinCost), elsewhere{}}, checker, nil)
+	chain := users.NewChain([]users.Authenticator{htpasswd, users.NewDatabase(db, guard, bcrypt.MinCost), elsewhere{}}, guard, nil)
 	policy, err := acl.Parse("policy.yaml", []byte(testPolicy))
 	must(t, err)
 	w := &world{t: t, db: db, audit: &record{}, log: &bytes.Buffer{}}
@@ -192,7 +192,7 @@ func newWorld(t *testing.T) *world {
 	must(t, err)
 	log := slog.New(slog.NewJSONHandler(w.log, nil))
 	programs, err := api.New(api.Config{
-		Issuer: mint, Store: db, Chain: chain, Checker: checker, Cost: bcrypt.MinCost, Groups: policy.Groups, Audit: w.audit,
+		Issuer: mint, Store: db, Chain: chain, Guard: guard, Cost: bcrypt.MinCost, Groups: policy.Groups, Audit: w.audit,
 		Realm: "test", PublicURL: "https://auth.example.com", Log: log, Now: time.Now,
 	})
 	must(t, err)

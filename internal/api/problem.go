@@ -35,6 +35,8 @@ func (a *API) problemOf(ctx context.Context, err error, otherwise int) *huma.Err
 		return problem(http.StatusForbidden, "the policy does not grant this to you")
 	case errors.Is(err, users.ErrRefused):
 		return problem(http.StatusUnauthorized, "the user name or password is not correct")
+	case errors.Is(err, issuer.ErrThrottled):
+		return problem(http.StatusTooManyRequests, "too many wrong passwords; try again later")
 	case errors.Is(err, users.ErrNotFound):
 		return errNoSuchName
 	case errors.Is(err, users.ErrChanged):
@@ -68,6 +70,8 @@ func (a *API) headers(set func(name, value string), status int) {
 	switch status {
 	case http.StatusUnauthorized:
 		set("WWW-Authenticate", fmt.Sprintf("Basic realm=%q, charset=\"UTF-8\"", a.Realm))
+	case http.StatusTooManyRequests:
+		set("Retry-After", "30") // one of ten tries in the five minutes of the defaults
 	case http.StatusServiceUnavailable:
 		set("Retry-After", "5")
 	}

@@ -146,7 +146,7 @@ func (a *API) addUser(ctx context.Context, in *newUser) (*oneAccount, error) {
 		return nil, fmt.Errorf("%w: %w", issuer.ErrUnavailable, err)
 	}
 	if account.Kind == users.KindUser {
-		if account.Password, err = a.Checker.Hash(ctx, in.Body.Password, a.Cost); err != nil {
+		if account.Password, err = a.Guard.Hash(ctx, in.Body.Password, a.Cost); err != nil {
 			return nil, err
 		}
 	}
@@ -251,7 +251,7 @@ func (a *API) setPassword(ctx context.Context, in *password) (*done, error) {
 			return nil, users.ErrRefused
 		}
 	}
-	hash, err := a.Checker.Hash(ctx, in.Body.Password, a.Cost)
+	hash, err := a.Guard.Hash(ctx, in.Body.Password, a.Cost)
 	if err != nil {
 		return nil, err
 	}

@@ -20,6 +20,7 @@ const (
 	Denied      = "denied"      // nothing of what was asked; the client still gets a token, without access
 	Refused     = "refused"     // bad credentials (401)
 	Invalid     = "invalid"     // a request that cannot be answered (400)
+	Throttled   = "throttled"   // too many wrong passwords: not checked (429)
 	Unavailable = "unavailable" // a backend cannot say (503)
 	Failed      = "failed"      // our own fault (500)
 )

@@ -20,6 +20,7 @@ type Config struct {
 	Users     []map[string]any `yaml:"users"` // decoded by DecodeUsers
 	ACL       ACL              `yaml:"acl"`
 	Passwords Passwords        `yaml:"passwords"`
+	Throttle  Throttle         `yaml:"throttle"`
 	Database  Database         `yaml:"database"`
 	Refresh   RefreshTokens    `yaml:"refresh_tokens"`
 	Log       Log              `yaml:"log"`
@@ -38,6 +39,7 @@ type Server struct {
 	TrustedProxies []string `yaml:"trusted_proxies"` // CIDRs, and "unix" for the peers of a unix socket
 	CORSOrigins    []string `yaml:"cors_origins"`    // exact origins of browser programs
 	OpsListen      string   `yaml:"ops_listen"`      // host:port or unix:/path; empty = no ops listener
+	MaxConnections int      `yaml:"max_connections"` // to the public listener
 }
 
 // TLS is the certificate of the public listener.
@@ -61,10 +63,19 @@ type Issuer struct {
 // Keys are the signing keys of services that have none of their own.
 type Keys struct {
 	Algorithm       string            `yaml:"algorithm"`
-	RotateEvery     document.Duration `yaml:"rotate_every"` // a new leaf under the root, verifier chain only
-	KeyFile         string            `yaml:"key_file"`     // bring your own, verifier chain
+	RotateEvery     document.Duration `yaml:"rotate_every"`        // a new leaf under the root, verifier chain only
+	PublishAhead    document.Duration `yaml:"publish_ahead"`       // how long it is published before it signs
+	Store           string            `yaml:"store"`               // data_dir or database
+	EncryptionFile  string            `yaml:"encryption_key_file"` // of keys in the database
+	KeyFile         string            `yaml:"key_file"`            // bring your own, verifier chain
 	CertificateFile string            `yaml:"certificate_file"`
 }
+
+// Where keys are kept.
+const (
+	KeysInDataDir  = "data_dir"
+	KeysInDatabase = "database" // shared by replicas
+)
 
 // Service is one audience: the `service` that a registry names in its challenge.
 type Service struct {
@@ -113,9 +124,18 @@ func (w Webhook) InClear() bool {
 	return u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback())
 }
 
-// Passwords are the settings of new password hashes.
+// Passwords are how passwords are hashed, checked and remembered.
 type Passwords struct {
-	BcryptCost int `yaml:"bcrypt_cost"`
+	BcryptCost    int               `yaml:"bcrypt_cost"`    // of new hashes
+	CacheLifetime document.Duration `yaml:"cache_lifetime"` // for which a password that was right is remembered
+	Parallel      int               `yaml:"parallel"`       // checks at once; 0 = one core stays free
+}
+
+// Throttle is how many wrong passwords are taken in a window.
+type Throttle struct {
+	AccountFailures int               `yaml:"account_failures"` // for one account from one network; 0 = no limit
+	NetworkFailures int               `yaml:"network_failures"` // from one network; 0 = no limit
+	Window          document.Duration `yaml:"window"`
 }
 
 // Database is where accounts and tokens are kept.
@@ -155,17 +175,20 @@ func Defaults() Config {
 			PublicURL: "http://localhost:5001",
 			TLS:       TLS{MinVersion: "1.2"},
 			OpsListen: "127.0.0.1:5002",
+
+			MaxConnections: 10_000,
 		},
 		Issuer: Issuer{
 			Name:          "authserver",
 			TokenLifetime: document.Duration(5 * time.Minute),
 			DataDir:       "data",
-			Keys:          Keys{Algorithm: "ES256", RotateEvery: document.Duration(720 * time.Hour)},
+			Keys:          Keys{Algorithm: "ES256", RotateEvery: document.Duration(720 * time.Hour), PublishAhead: document.Duration(10 * time.Minute), Store: KeysInDataDir},
 		},
 		ACL: ACL{Webhook: Webhook{
 			Timeout: document.Duration(2 * time.Second), Parallel: 64, Pause: document.Duration(5 * time.Second),
 		}},
-		Passwords: Passwords{BcryptCost: 12},
+		Passwords: Passwords{BcryptCost: 12, CacheLifetime: document.Duration(5 * time.Minute)},
+		Throttle:  Throttle{AccountFailures: 10, NetworkFailures: 300, Window: document.Duration(5 * time.Minute)},
 		Database:  Database{URL: "sqlite:authserver.db", MaxConnections: 10, Timeout: document.Duration(5 * time.Second)},
 		Refresh:   RefreshTokens{IdleLifetime: document.Duration(720 * time.Hour), MaxLifetime: document.Duration(8760 * time.Hour)},
 		Log:       Log{Level: "info", Format: "json"},

@@ -124,7 +124,7 @@ func (c *Config) Path(p string) string {
 func (c *Config) resolvePaths() {
 	paths := []*string{
 		&c.Server.TLS.CertFile, &c.Server.TLS.KeyFile,
-		&c.Issuer.DataDir, &c.Issuer.Keys.KeyFile, &c.Issuer.Keys.CertificateFile,
+		&c.Issuer.DataDir, &c.Issuer.Keys.KeyFile, &c.Issuer.Keys.CertificateFile, &c.Issuer.Keys.EncryptionFile,
 		&c.Database.PasswordFile,
 		&c.ACL.Webhook.TokenFile, &c.ACL.Webhook.TLS.CAFile, &c.ACL.Webhook.TLS.CertFile, &c.ACL.Webhook.TLS.KeyFile,
 	}

@@ -51,6 +51,12 @@ func (v *validation) between(path string, value document.Duration, low, high tim
 	}
 }
 
+func (v *validation) number(path string, value, low, high, standard int) {
+	if value < low || value > high {
+		v.fault(path, "%d is out of range; would be right: %d to %d, %d is the default", value, low, high, standard)
+	}
+}
+
 func text(d document.Duration) string {
 	b, _ := d.MarshalText() // never fails
 	return string(b)
@@ -73,9 +79,7 @@ func (c *Config) validate() []error {
 	}
 	v.webhook()
 	v.database()
-	if cost := c.Passwords.BcryptCost; cost < 4 || cost > 16 {
-		v.fault("passwords.bcrypt_cost", "%d is out of range; would be right: 4 to 16, 12 is the default", cost)
-	}
+	v.passwords()
 	v.oneOf("log.level", c.Log.Level, []string{"debug", "info", "warn", "error"})
 	v.oneOf("log.format", c.Log.Format, []string{"json", "text"})
 	if file, ok := strings.CutPrefix(c.Audit.Output, "file:"); ok && file == "" || !ok && c.Audit.Output != "stderr" && c.Audit.Output != "stdout" {
@@ -83,6 +87,32 @@ func (c *Config) validate() []error {
 	}
 	return v.faults
 }
+
+// Bounds of the password guard. A password that was changed is out at once whatever is remembered, so an hour is only
+// about memory; a window under a second holds nobody back.
+const (
+	maxCacheLifetime = time.Hour
+	maxParallel      = 1024
+	maxFailures      = 1_000_000
+	minWindow        = time.Second
+	maxWindow        = time.Hour
+)
+
+func (v *validation) passwords() {
+	p, t, d := v.c.Passwords, v.c.Throttle, Defaults()
+	v.number("passwords.bcrypt_cost", p.BcryptCost, 4, 16, d.Passwords.BcryptCost)
+	v.between("passwords.cache_lifetime", p.CacheLifetime, 0, maxCacheLifetime)
+	v.number("passwords.parallel", p.Parallel, 0, maxParallel, d.Passwords.Parallel)
+	v.number("throttle.account_failures", t.AccountFailures, 0, maxFailures, d.Throttle.AccountFailures)
+	v.number("throttle.network_failures", t.NetworkFailures, 0, maxFailures, d.Throttle.NetworkFailures)
+	v.between("throttle.window", t.Window, minWindow, maxWindow)
+}
+
+// Bounds of server.max_connections: a proxy keeps a few open, and a process has about a million descriptors at most.
+const (
+	minServerConnections = 16
+	maxServerConnections = 1_000_000
+)
 
 func (v *validation) server() {
 	s := v.c.Server
@@ -93,6 +123,7 @@ func (v *validation) server() {
 			v.fault("server.ops_listen", "the same address as server.listen; metrics and profiles need one of their own")
 		}
 	}
+	v.number("server.max_connections", s.MaxConnections, minServerConnections, maxServerConnections, Defaults().Server.MaxConnections)
 	v.publicURL(s.PublicURL)
 	if (s.TLS.CertFile == "") != (s.TLS.KeyFile == "") {
 		v.fault("server.tls", "cert_file and key_file go together; give both or neither")
@@ -180,9 +211,7 @@ func (v *validation) webhook() {
 	}
 	v.between("acl.webhook.timeout", w.Timeout, minWebhookTimeout, maxWebhookTimeout)
 	v.between("acl.webhook.pause", w.Pause, minWebhookPause, maxWebhookPause)
-	if w.Parallel < 1 || w.Parallel > maxWebhookParallel {
-		v.fault("acl.webhook.parallel", "%d is out of range; would be right: 1 to %d, 64 is the default", w.Parallel, maxWebhookParallel)
-	}
+	v.number("acl.webhook.parallel", w.Parallel, 1, maxWebhookParallel, Defaults().ACL.Webhook.Parallel)
 }
 
 // portOrNone tells whether what follows the host of a URL can be a port, or is nothing; "unix:" is no host.
@@ -223,9 +252,7 @@ func (v *validation) database() {
 	if d.PasswordFile != "" && !strings.HasPrefix(d.URL, "postgres") {
 		v.fault("database.password_file", "is for PostgreSQL only")
 	}
-	if d.MaxConnections < 1 || d.MaxConnections > maxConnections {
-		v.fault("database.max_connections", "%d is out of range; would be right: 1 to %d, 10 is the default", d.MaxConnections, maxConnections)
-	}
+	v.number("database.max_connections", d.MaxConnections, 1, maxConnections, Defaults().Database.MaxConnections)
 	v.between("database.timeout", d.Timeout, minStatement, maxStatement)
 	v.between("refresh_tokens.idle_lifetime", v.c.Refresh.IdleLifetime, minRefreshLifetime, maxRefreshForAll)
 	v.between("refresh_tokens.max_lifetime", v.c.Refresh.MaxLifetime, minRefreshLifetime, maxRefreshForAll)
@@ -256,6 +283,16 @@ func (v *validation) issuer() {
 	v.oneOf("issuer.keys.algorithm", i.Keys.Algorithm, Algorithms)
 	if i.DataDir == "" {
 		v.fault("issuer.data_dir", "missing; would be right: data")
+	}
+	v.between("issuer.keys.publish_ahead", i.Keys.PublishAhead, 0, max(time.Duration(i.Keys.RotateEvery), minRotateEvery)/2)
+	v.oneOf("issuer.keys.store", i.Keys.Store, []string{KeysInDataDir, KeysInDatabase})
+	switch inDatabase := i.Keys.Store == KeysInDatabase; {
+	case inDatabase && !strings.HasPrefix(v.c.Database.URL, "postgres"):
+		v.fault("issuer.keys.store", "database, but database.url is not PostgreSQL; a single process keeps its keys in data_dir")
+	case inDatabase && i.Keys.EncryptionFile == "":
+		v.fault("issuer.keys.encryption_key_file", "missing; keys in the database are encrypted, would be right: a file made with \"openssl rand -base64 32\"")
+	case !inDatabase && i.Keys.EncryptionFile != "":
+		v.fault("issuer.keys.encryption_key_file", "is for issuer.keys.store: database only")
 	}
 	if (i.Keys.KeyFile == "") != (i.Keys.CertificateFile == "") {
 		v.fault("issuer.keys", "key_file and certificate_file go together; give both or neither")

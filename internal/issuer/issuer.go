@@ -109,6 +109,7 @@ var (
 	ErrUnknownService = errors.New("unknown service")
 	ErrAccount        = fmt.Errorf("%w: account is not who the credentials are", users.ErrRefused)
 	ErrBadCredentials = fmt.Errorf("%w: not credentials", users.ErrRefused)
+	ErrThrottled      = errors.New("held back")                          // a *users.Later says for how long
 	ErrUnavailable    = errors.New("cannot say")                         // who it is
 	ErrUndecided      = fmt.Errorf("%w what is granted", ErrUnavailable) // what it may do
 )
@@ -189,11 +190,8 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (Result, error) {
 	result.Service, event.Service = service.Name, service.Name
 
 	who, err := i.authenticate(ctx, r, service.Name, now)
-	switch {
-	case errors.Is(err, users.ErrRefused):
-		return fail(audit.Refused, err)
-	case err != nil:
-		return fail(audit.Unavailable, fmt.Errorf("%w: %w", ErrUnavailable, err))
+	if err != nil {
+		return fail(outcomeOf(err), err)
 	}
 	event.Principal, event.Kind, event.Backend, event.Using = who.Name, string(who.Kind), who.Backend, who.Credential
 
@@ -258,8 +256,34 @@ func (i *Issuer) service(name string) (Service, error) {
 	return s, nil
 }
 
-// authenticate tells who asks. Only a request without any trace of credentials is anonymous.
+// outcomeOf is what the record calls an error.
+func outcomeOf(err error) string {
+	switch {
+	case errors.Is(err, users.ErrRefused):
+		return audit.Refused
+	case errors.Is(err, ErrForbidden):
+		return audit.Denied
+	case errors.Is(err, ErrThrottled):
+		return audit.Throttled
+	}
+	return audit.Unavailable
+}
+
+// authenticate tells who asks, or returns users.ErrRefused, ErrThrottled or ErrUnavailable.
 func (i *Issuer) authenticate(ctx context.Context, r Request, service string, now time.Time) (users.Principal, error) {
+	who, err := i.identity(ctx, r, service, now)
+	var later *users.Later
+	switch {
+	case err == nil || errors.Is(err, users.ErrRefused):
+		return who, err
+	case errors.As(err, &later) && later.Throttled():
+		return users.Principal{}, fmt.Errorf("%w: %w", ErrThrottled, err)
+	}
+	return users.Principal{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
+}
+
+// identity tells who asks. Only a request without any trace of credentials is anonymous.
+func (i *Issuer) identity(ctx context.Context, r Request, service string, now time.Time) (users.Principal, error) {
 	if r.BadCredentials != "" {
 		return users.Principal{}, fmt.Errorf("%w: %s", ErrBadCredentials, r.BadCredentials)
 	}

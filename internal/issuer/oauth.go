@@ -45,18 +45,11 @@ func (i *Issuer) Identify(ctx context.Context, r Request) (users.Principal, erro
 }
 
 func (i *Issuer) recorded(who users.Principal, err error, event audit.Event, granted string) (users.Principal, error) {
-	switch {
-	case err == nil:
+	if err == nil {
 		event.Outcome, event.Granted = audit.Granted, granted
 		return who, i.audit.Record(event)
-	case errors.Is(err, users.ErrRefused):
-		event.Outcome = audit.Refused
-	case errors.Is(err, ErrForbidden):
-		event.Outcome = audit.Denied
-	default:
-		event.Outcome = audit.Unavailable
 	}
-	event.Reason = err.Error()
+	event.Outcome, event.Reason = outcomeOf(err), err.Error()
 	return users.Principal{}, errors.Join(err, i.audit.Record(event))
 }
 
@@ -65,11 +58,8 @@ func (i *Issuer) identify(ctx context.Context, r Request, event *audit.Event) (u
 		return users.Principal{}, fmt.Errorf("%w: none were sent", ErrBadCredentials)
 	}
 	who, err := i.authenticate(ctx, r, "", event.Time)
-	switch {
-	case errors.Is(err, users.ErrRefused):
+	if err != nil {
 		return users.Principal{}, err
-	case err != nil:
-		return users.Principal{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	event.Principal, event.Kind, event.Backend, event.Using = who.Name, string(who.Kind), who.Backend, who.Credential
 	return who, nil

@@ -32,6 +32,8 @@ type Metrics struct {
 	database        *prometheus.HistogramVec
 	checksInFlight  prometheus.Gauge
 	checkDuration   prometheus.Histogram
+	recalled        *prometheus.CounterVec
+	heldBack        *prometheus.CounterVec
 	reloadSuccess   prometheus.Gauge
 	reloadTime      prometheus.Gauge
 	keyExpiry       *prometheus.GaugeVec
@@ -64,6 +66,8 @@ func New(version, revision, goVersion string) *Metrics {
 		checksInFlight: gauge("password_checks_in_flight", "Passwords being hashed now."),
 		checkDuration: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: namespace, Name: "password_check_duration_seconds",
 			Help: "Time to hash one password.", Buckets: buckets}),
+		recalled:      counter("credential_cache_total", "Passwords looked up among those that were right or wrong lately.", "result"),
+		heldBack:      counter("throttled_total", "Passwords that were not checked.", "reason"),
 		reloadSuccess: gauge("config_reload_success", "1 if the newest configuration is in use, 0 if it was refused."),
 		reloadTime:    gauge("config_reload_success_timestamp_seconds", "When the configuration in use was loaded."),
 		keyExpiry: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: "signing_key_expiry_timestamp_seconds",
@@ -72,7 +76,7 @@ func New(version, revision, goVersion string) *Metrics {
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "build_info", Help: "1, labelled with the build.",
 		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "goversion": goVersion}})
 	build.Set(1)
-	m.registry.MustRegister(m.requests, m.duration, m.access, m.dropped, m.conditions, m.authentications, m.reviews, m.reviewDuration, m.database, m.checksInFlight, m.checkDuration,
+	m.registry.MustRegister(m.requests, m.duration, m.access, m.dropped, m.conditions, m.authentications, m.reviews, m.reviewDuration, m.database, m.checksInFlight, m.checkDuration, m.recalled, m.heldBack,
 		m.reloadSuccess, m.reloadTime, m.keyExpiry, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
@@ -156,6 +160,12 @@ func (m *Metrics) PasswordCheck(int) (done func()) {
 		m.checkDuration.Observe(time.Since(start).Seconds())
 	}
 }
+
+// Recalled counts what is remembered of a password that was given. result must come from a fixed list.
+func (m *Metrics) Recalled(result string) { m.recalled.WithLabelValues(result).Inc() }
+
+// HeldBack counts a password that was not checked. reason must come from a fixed list.
+func (m *Metrics) HeldBack(reason string) { m.heldBack.WithLabelValues(reason).Inc() }
 
 // Reloaded notes whether a configuration came into use.
 func (m *Metrics) Reloaded(ok bool) {

@@ -69,8 +69,8 @@ func newAccounts(t *testing.T, policy *swap) *accounts {
 		t.Fatal(err)
 	}
 	x.face = newFace(t, func(c *server.Config) {
-		checker := users.NewChecker(nil)
-		chain := users.NewChain([]users.Authenticator{users.NewDatabase(x.db, checker, bcrypt.MinCost)}, checker, c.Metrics.Authentication)
+		guard := users.NewGuard(users.GuardEvents{})
+		chain := users.NewChain([]users.Authenticator{users.NewDatabase(x.db, guard, bcrypt.MinCost)}, guard, c.Metrics.Authentication)
 		x.mint, err = issuer.New(issuer.Config{
 			Services: services, Keyring: ring, Users: users.NewAccessTokens(x.db, chain, time.Now), Policy: policy, Audit: audit.New(x.events),
 			Logins: users.NewRefreshTokens(x.db, chain, time.Hour, 2*time.Hour),

@@ -3,7 +3,10 @@ package server
 import (
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
+	"strconv"
+	"time"
 )
 
 // problem is an answer other than 200. message is what the client reads, err what the log reads; they never mix.
@@ -13,7 +16,10 @@ type problem struct {
 	oauth   string // RFC 6749 §5.2
 	message string
 	err     error
+	retry   time.Duration // when a client may come again; 0 = the usual time, where the status has one
 }
+
+const usualRetry = 5 * time.Second
 
 func badRequest(oauth, message string) *problem {
 	return &problem{status: http.StatusBadRequest, code: "UNSUPPORTED", oauth: oauth, message: message}
@@ -48,7 +54,11 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, status int, p prob
 	case http.StatusUnauthorized:
 		w.Header().Set("WWW-Authenticate", fmt.Sprintf("Basic realm=%q, charset=\"UTF-8\"", s.Realm))
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
-		w.Header().Set("Retry-After", "5")
+		retry := p.retry
+		if retry == 0 {
+			retry = usualRetry
+		}
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(retry.Seconds()))))
 	}
 	if isAPI(r) {
 		writeAs(w, status, "application/problem+json", apiAnswer{http.StatusText(status), status, p.message})

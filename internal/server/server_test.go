@@ -82,8 +82,8 @@ func newFace(t testing.TB, change ...func(*server.Config)) *face {
 	if err := os.WriteFile(usersFile, []byte(file.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	checker := users.NewChecker(nil)
-	backend, err := users.LoadHTPasswd(usersFile, checker)
+	guard := users.NewGuard(users.GuardEvents{})
+	backend, err := users.LoadHTPasswd(usersFile, guard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +101,7 @@ func newFace(t testing.TB, change ...func(*server.Config)) *face {
 	}
 	f := &face{t: t, log: &buffer{}, audit: &buffer{}, metrics: metrics.New("test", "", "")}
 	mint, err := issuer.New(issuer.Config{
-		Services: services, Keyring: ring, Users: users.NewChain([]users.Authenticator{backend}, checker, f.metrics.Authentication),
+		Services: services, Keyring: ring, Users: users.NewChain([]users.Authenticator{backend}, guard, f.metrics.Authentication),
 		Policy: policy, Audit: audit.New(f.audit),
 	})
 	if err != nil {

@@ -86,15 +86,27 @@ func refusal(r issuer.Request, err error) problem {
 		// The same words for a wrong password, an unknown user and what is no credential at all.
 		return problem{status: http.StatusUnauthorized, code: "UNAUTHORIZED", oauth: "invalid_grant", err: err,
 			message: "the user name or password is not correct"}
+	case errors.Is(err, issuer.ErrThrottled):
+		return problem{status: http.StatusTooManyRequests, code: "TOOMANYREQUESTS", oauth: "temporarily_unavailable", err: err, retry: retryAfter(err),
+			message: "too many wrong passwords; try again later"}
 	case errors.Is(err, issuer.ErrUndecided):
 		return problem{status: http.StatusServiceUnavailable, code: "UNAVAILABLE", oauth: "temporarily_unavailable", err: err,
 			message: "what you may do cannot be decided at the moment; try again"}
 	case errors.Is(err, issuer.ErrUnavailable):
-		return problem{status: http.StatusServiceUnavailable, code: "UNAVAILABLE", oauth: "temporarily_unavailable", err: err,
+		return problem{status: http.StatusServiceUnavailable, code: "UNAVAILABLE", oauth: "temporarily_unavailable", err: err, retry: retryAfter(err),
 			message: "the user directory cannot be asked at the moment; try again"}
 	}
 	return problem{status: http.StatusInternalServerError, code: "UNKNOWN", oauth: "server_error", err: err,
 		message: "something went wrong here; the operator finds it in the log under this request's id"}
+}
+
+// retryAfter is what a *users.Later asks for; the zero Duration when there is none.
+func retryAfter(err error) time.Duration {
+	var later *users.Later
+	if errors.As(err, &later) {
+		return later.After
+	}
+	return 0
 }
 
 // decode reads a token request. What it returns on a problem has its Grant set.

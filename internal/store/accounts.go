@@ -12,10 +12,11 @@ import (
 
 const accountColumns = "name, kind, password, disabled, created, changed"
 
-func scanAccount(row interface{ Scan(...any) error }) (users.Account, error) {
+// scanAccount reads accountColumns, and what is selected after them into more.
+func scanAccount(row interface{ Scan(...any) error }, more ...any) (users.Account, error) {
 	var a users.Account
 	var created, changed int64
-	err := row.Scan(&a.Name, &a.Kind, &a.Password, &a.Disabled, &created, &changed)
+	err := row.Scan(append([]any{&a.Name, &a.Kind, &a.Password, &a.Disabled, &created, &changed}, more...)...)
 	a.Created, a.Changed = fromMicros(created), fromMicros(changed)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = users.ErrNotFound
@@ -23,16 +24,35 @@ func scanAccount(row interface{ Scan(...any) error }) (users.Account, error) {
 	return a, err
 }
 
-// Account implements users.Accounts.
-func (s *Store) Account(ctx context.Context, name string) (users.Account, error) {
+// readAccount returns an account with its groups: one question, so that they belong together, and so that a name that
+// nobody has takes as long as one that somebody has.
+func (s *Store) readAccount(ctx context.Context, name string) (users.Account, error) {
 	ctx, cancel := s.begin(ctx, "read")
 	defer cancel()
-	a, err := scanAccount(s.db.QueryRowContext(ctx, s.text("SELECT "+accountColumns+" FROM accounts WHERE name = $1"), name))
+	type row struct {
+		users.Account
+		group sql.NullString
+	}
+	rows, err := collect(ctx, s, func(r interface{ Scan(...any) error }) (row, error) {
+		var one row
+		var err error
+		one.Account, err = scanAccount(r, &one.group)
+		return one, err
+	}, "SELECT "+accountColumns+", group_name FROM accounts LEFT JOIN memberships ON account = name WHERE name = $1 ORDER BY group_name", name)
 	if err != nil {
 		return users.Account{}, err
 	}
-	a.Groups, err = s.list(ctx, "SELECT group_name FROM memberships WHERE account = $1 ORDER BY group_name", name)
-	return a, err
+	if len(rows) == 0 {
+		return users.Account{}, users.ErrNotFound
+	}
+	a := rows[0].Account
+	a.Groups = []string{}
+	for _, r := range rows {
+		if r.group.Valid {
+			a.Groups = append(a.Groups, r.group.String)
+		}
+	}
+	return a, nil
 }
 
 // list runs a query for one column of text.
@@ -57,12 +77,13 @@ func (s *Store) list(ctx context.Context, query string, args ...any) ([]string, 
 func (s *Store) Accounts(ctx context.Context, after string, limit int) ([]users.Account, error) {
 	ctx, cancel := s.begin(ctx, "read")
 	defer cancel()
-	return collect(ctx, s, scanAccount, "SELECT "+accountColumns+" FROM accounts WHERE name > $1 ORDER BY name LIMIT $2", after, limit)
+	one := func(row interface{ Scan(...any) error }) (users.Account, error) { return scanAccount(row) }
+	return collect(ctx, s, one, "SELECT "+accountColumns+" FROM accounts WHERE name > $1 ORDER BY name LIMIT $2", after, limit)
 }
 
 // AddAccount adds an account; users.ErrConflict when the name is taken.
 func (s *Store) AddAccount(ctx context.Context, a users.Account) error {
-	return s.tx(ctx, func(on runner) error {
+	return s.change(ctx, func(on runner) error {
 		_, err := s.exec(ctx, on, "INSERT INTO accounts ("+accountColumns+") VALUES ($1, $2, $3, $4, $5, $6)",
 			a.Name, string(a.Kind), a.Password, a.Disabled, micros(a.Created), micros(a.Created))
 		if conflict(err) {
@@ -78,7 +99,7 @@ func (s *Store) AddAccount(ctx context.Context, a users.Account) error {
 
 // SetPassword changes the password of a user. Its refresh tokens end with the old one.
 func (s *Store) SetPassword(ctx context.Context, name, hash string, now time.Time) error {
-	return s.tx(ctx, func(on runner) error { return s.setPassword(ctx, on, name, hash, now) })
+	return s.change(ctx, func(on runner) error { return s.setPassword(ctx, on, name, hash, now) })
 }
 
 func (s *Store) setPassword(ctx context.Context, on runner, name, hash string, now time.Time) error {
@@ -90,7 +111,7 @@ func (s *Store) setPassword(ctx context.Context, on runner, name, hash string, n
 
 // SetDisabled locks an account out, or lets it in again.
 func (s *Store) SetDisabled(ctx context.Context, name string, disabled bool, now time.Time) error {
-	return s.tx(ctx, func(on runner) error { return s.setDisabled(ctx, on, name, disabled, now) })
+	return s.change(ctx, func(on runner) error { return s.setDisabled(ctx, on, name, disabled, now) })
 }
 
 func (s *Store) setDisabled(ctx context.Context, on runner, name string, disabled bool, now time.Time) error {
@@ -105,7 +126,7 @@ func (s *Store) setDisabled(ctx context.Context, on runner, name string, disable
 
 // RemoveAccount deletes an account, and with it its memberships and tokens: the next one of that name is somebody else.
 func (s *Store) RemoveAccount(ctx context.Context, name string) error {
-	return s.tx(ctx, func(on runner) error { return s.removeAccount(ctx, on, name) })
+	return s.change(ctx, func(on runner) error { return s.removeAccount(ctx, on, name) })
 }
 
 func (s *Store) removeAccount(ctx context.Context, on runner, name string) error {
@@ -117,7 +138,7 @@ func (s *Store) removeAccount(ctx context.Context, on runner, name string) error
 
 // RemoveTokens ends all tokens of a name in a backend.
 func (s *Store) RemoveTokens(ctx context.Context, backend, owner string) error {
-	return s.tx(ctx, func(on runner) error { return s.removeTokens(ctx, on, backend, owner) })
+	return s.change(ctx, func(on runner) error { return s.removeTokens(ctx, on, backend, owner) })
 }
 
 func (s *Store) removeTokens(ctx context.Context, on runner, backend, owner string) error {
@@ -162,7 +183,7 @@ func (s *Store) Members(ctx context.Context, group string) ([]string, error) {
 
 // AddGroup makes a group; users.ErrConflict when it is there.
 func (s *Store) AddGroup(ctx context.Context, name string, now time.Time) error {
-	return s.tx(ctx, func(on runner) error {
+	return s.change(ctx, func(on runner) error {
 		_, err := s.exec(ctx, on, "INSERT INTO account_groups (name, created) VALUES ($1, $2)", name, micros(now))
 		if conflict(err) {
 			return fmt.Errorf("group %q: %w", name, users.ErrConflict)
@@ -173,12 +194,12 @@ func (s *Store) AddGroup(ctx context.Context, name string, now time.Time) error 
 
 // RemoveGroup deletes a group.
 func (s *Store) RemoveGroup(ctx context.Context, name string) error {
-	return s.tx(ctx, func(on runner) error { return s.one(ctx, on, name, "DELETE FROM account_groups WHERE name = $1", name) })
+	return s.change(ctx, func(on runner) error { return s.one(ctx, on, name, "DELETE FROM account_groups WHERE name = $1", name) })
 }
 
 // AddMember puts an account into a group. It is no error when it is there.
 func (s *Store) AddMember(ctx context.Context, group, account string) error {
-	return s.tx(ctx, func(on runner) error {
+	return s.change(ctx, func(on runner) error {
 		for _, must := range [][2]string{{"SELECT COUNT(*) FROM account_groups WHERE name = $1", group}, {"SELECT COUNT(*) FROM accounts WHERE name = $1", account}} {
 			var n int
 			if err := on.QueryRowContext(ctx, s.text(must[0]), must[1]).Scan(&n); err != nil {
@@ -194,7 +215,7 @@ func (s *Store) AddMember(ctx context.Context, group, account string) error {
 
 // RemoveMember takes an account out of a group.
 func (s *Store) RemoveMember(ctx context.Context, group, account string) error {
-	return s.tx(ctx, func(on runner) error {
+	return s.change(ctx, func(on runner) error {
 		return s.one(ctx, on, account, "DELETE FROM memberships WHERE group_name = $1 AND account = $2", group, account)
 	})
 }

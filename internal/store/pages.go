@@ -70,14 +70,14 @@ func (s *Store) RefreshTokensOf(ctx context.Context, owner Owner, after string, 
 
 // RevokeAccessTokenOf ends a token if it is the owner's; else users.ErrNotFound.
 func (s *Store) RevokeAccessTokenOf(ctx context.Context, owner Owner, id string) error {
-	return s.tx(ctx, func(on runner) error {
+	return s.change(ctx, func(on runner) error {
 		return s.one(ctx, on, id, "DELETE FROM access_tokens WHERE "+ofOwner+" AND id = $3", owner.Name, owner.Backend, id)
 	})
 }
 
 // RevokeRefreshTokenOf ends a token if it is the owner's; else users.ErrNotFound.
 func (s *Store) RevokeRefreshTokenOf(ctx context.Context, owner Owner, id string) error {
-	return s.tx(ctx, func(on runner) error {
+	return s.change(ctx, func(on runner) error {
 		return s.one(ctx, on, id, "DELETE FROM refresh_tokens WHERE "+ofOwner+" AND id = $3", owner.Name, owner.Backend, id)
 	})
 }

@@ -51,6 +51,7 @@ type Store struct {
 	limit  time.Duration
 
 	observe func(operation string, took time.Duration)
+	recent  *recent
 }
 
 // Errors of Migrate.
@@ -84,6 +85,7 @@ func New(c Config) (*Store, error) {
 	if s.observe = c.Observe; s.observe == nil {
 		s.observe = func(string, time.Duration) {}
 	}
+	s.recent = &recent{start: time.Now()}
 	return s, nil
 }
 

@@ -54,6 +54,10 @@ func (s *Store) AddAccessToken(ctx context.Context, hash string, t users.AccessT
 
 // AccessToken implements users.AccessTokenStore.
 func (s *Store) AccessToken(ctx context.Context, hash string) (users.AccessToken, error) {
+	return recalled(s.recent, &s.recent.access, hash, func() (users.AccessToken, error) { return s.readAccessToken(ctx, hash) })
+}
+
+func (s *Store) readAccessToken(ctx context.Context, hash string) (users.AccessToken, error) {
 	ctx, cancel := s.begin(ctx, "read")
 	defer cancel()
 	return scanAccessToken(s.db.QueryRowContext(ctx, s.text("SELECT "+accessTokenColumns+" FROM access_tokens WHERE hash = $1"), hash))
@@ -72,15 +76,19 @@ func (s *Store) AccessTokens(ctx context.Context, owner, after string, limit int
 
 // AccessTokenUsed implements users.AccessTokenStore.
 func (s *Store) AccessTokenUsed(ctx context.Context, id string, at time.Time, from string) error {
-	return s.tx(ctx, func(on runner) error {
+	err := s.tx(ctx, func(on runner) error {
 		_, err := s.exec(ctx, on, "UPDATE access_tokens SET last_used = $2, last_from = $3 WHERE id = $1 AND last_used < $2", id, micros(at), from)
 		return err
 	})
+	if err == nil {
+		used(s.recent, &s.recent.access, func(t users.AccessToken) bool { return t.ID == id }, func(t *users.AccessToken) { t.LastUsed, t.LastFrom = at, from })
+	}
+	return err
 }
 
 // RevokeAccessToken ends a token.
 func (s *Store) RevokeAccessToken(ctx context.Context, id string) error {
-	return s.tx(ctx, func(on runner) error { return s.one(ctx, on, id, "DELETE FROM access_tokens WHERE id = $1", id) })
+	return s.change(ctx, func(on runner) error { return s.one(ctx, on, id, "DELETE FROM access_tokens WHERE id = $1", id) })
 }
 
 const refreshTokenColumns = "id, owner, backend, mark, service, client, created, last_used"
@@ -102,21 +110,33 @@ const mostLogins = 100
 
 // AddRefreshToken implements users.RefreshTokenStore.
 func (s *Store) AddRefreshToken(ctx context.Context, hash string, t users.RefreshToken) error {
-	return s.tx(ctx, func(on runner) error {
+	trimmed := int64(0)
+	err := s.tx(ctx, func(on runner) error {
 		_, err := s.exec(ctx, on, "INSERT INTO refresh_tokens (hash, "+refreshTokenColumns+") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
 			hash, t.ID, t.Owner, t.Backend, t.Mark, t.Service, t.Client, micros(t.Created), micros(t.LastUsed))
 		if err != nil {
 			return err
 		}
-		_, err = s.exec(ctx, on, "DELETE FROM refresh_tokens WHERE backend = $1 AND owner = $2 AND service = $3 AND id <> $4 AND id NOT IN ("+
+		trimmed, err = s.exec(ctx, on, "DELETE FROM refresh_tokens WHERE backend = $1 AND owner = $2 AND service = $3 AND id <> $4 AND id NOT IN ("+
 			"SELECT id FROM refresh_tokens WHERE backend = $1 AND owner = $2 AND service = $3 AND id <> $4 ORDER BY last_used DESC, id LIMIT $5)",
 			t.Backend, t.Owner, t.Service, t.ID, mostLogins-1)
-		return err
+		if err != nil || trimmed == 0 {
+			return err
+		}
+		return s.revise(ctx, on, partAccounts)
 	})
+	if trimmed > 0 {
+		s.recent.forget()
+	}
+	return err
 }
 
 // RefreshToken implements users.RefreshTokenStore.
 func (s *Store) RefreshToken(ctx context.Context, hash string) (users.RefreshToken, error) {
+	return recalled(s.recent, &s.recent.refresh, hash, func() (users.RefreshToken, error) { return s.readRefreshToken(ctx, hash) })
+}
+
+func (s *Store) readRefreshToken(ctx context.Context, hash string) (users.RefreshToken, error) {
 	ctx, cancel := s.begin(ctx, "read")
 	defer cancel()
 	return scanRefreshToken(s.db.QueryRowContext(ctx, s.text("SELECT "+refreshTokenColumns+" FROM refresh_tokens WHERE hash = $1"), hash))
@@ -124,21 +144,25 @@ func (s *Store) RefreshToken(ctx context.Context, hash string) (users.RefreshTok
 
 // RefreshTokenUsed implements users.RefreshTokenStore.
 func (s *Store) RefreshTokenUsed(ctx context.Context, id string, at time.Time) error {
-	return s.tx(ctx, func(on runner) error {
+	err := s.tx(ctx, func(on runner) error {
 		_, err := s.exec(ctx, on, "UPDATE refresh_tokens SET last_used = $2 WHERE id = $1 AND last_used < $2", id, micros(at))
 		return err
 	})
+	if err == nil {
+		used(s.recent, &s.recent.refresh, func(t users.RefreshToken) bool { return t.ID == id }, func(t *users.RefreshToken) { t.LastUsed = at })
+	}
+	return err
 }
 
 // RevokeRefreshToken ends a token.
 func (s *Store) RevokeRefreshToken(ctx context.Context, id string) error {
-	return s.tx(ctx, func(on runner) error { return s.one(ctx, on, id, "DELETE FROM refresh_tokens WHERE id = $1", id) })
+	return s.change(ctx, func(on runner) error { return s.one(ctx, on, id, "DELETE FROM refresh_tokens WHERE id = $1", id) })
 }
 
 // Sweep deletes what has ended: access tokens past their expiry (kept a week, so that lists can say why one is refused),
 // and refresh tokens that were last used, or made, before a time.
 func (s *Store) Sweep(ctx context.Context, now, lastUsedBefore, createdBefore time.Time) (deleted int64, err error) {
-	err = s.tx(ctx, func(on runner) error {
+	err = s.tx(ctx, func(on runner) error { // nobody need know: who remembers one that has ended refuses it by its dates
 		access, err := s.exec(ctx, on, "DELETE FROM access_tokens WHERE expires > 0 AND expires < $1", micros(now.Add(-7*24*time.Hour)))
 		if err != nil {
 			return err

@@ -10,7 +10,7 @@ import (
 
 // SetDisabledIf is SetDisabled for an account as it was changed last at a time; users.ErrChanged when it is another by now.
 func (s *Store) SetDisabledIf(ctx context.Context, name string, changed time.Time, disabled bool, now time.Time) error {
-	return s.tx(ctx, func(on runner) error {
+	return s.change(ctx, func(on runner) error {
 		if err := s.unchanged(ctx, on, name, changed); err != nil {
 			return err
 		}
@@ -20,7 +20,7 @@ func (s *Store) SetDisabledIf(ctx context.Context, name string, changed time.Tim
 
 // SetPasswordIf is SetPassword for an account as it was changed last at a time; users.ErrChanged when it is another by now.
 func (s *Store) SetPasswordIf(ctx context.Context, name string, changed time.Time, hash string, now time.Time) error {
-	return s.tx(ctx, func(on runner) error {
+	return s.change(ctx, func(on runner) error {
 		if err := s.unchanged(ctx, on, name, changed); err != nil {
 			return err
 		}
@@ -30,7 +30,7 @@ func (s *Store) SetPasswordIf(ctx context.Context, name string, changed time.Tim
 
 // RemoveAccountIf is RemoveAccount for an account as it was changed last at a time; users.ErrChanged when it is another by now.
 func (s *Store) RemoveAccountIf(ctx context.Context, name string, changed time.Time) error {
-	return s.tx(ctx, func(on runner) error {
+	return s.change(ctx, func(on runner) error {
 		if err := s.unchanged(ctx, on, name, changed); err != nil {
 			return err
 		}

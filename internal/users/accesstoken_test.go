@@ -36,8 +36,8 @@ func newTokens(t *testing.T) *tokens {
 
 // use makes the chain anew, as a reload does, with another users file.
 func (x *tokens) use(file *users.HTPasswd) {
-	checker := users.NewChecker(nil)
-	x.chain = users.NewChain([]users.Authenticator{users.NewDatabase(x.shelf, checker, 4), file}, checker, func(backend, outcome string) {
+	guard := users.NewGuard(users.GuardEvents{})
+	x.chain = users.NewChain([]users.Authenticator{users.NewDatabase(x.shelf, guard, 4), file}, guard, func(backend, outcome string) {
 		x.mu.Lock()
 		defer x.mu.Unlock()
 		x.answers = append(x.answers, backend+" "+outcome)
@@ -141,7 +141,7 @@ func TestWhatLooksLikeAnAccessTokenIsNeverAPassword(t *testing.T) {
 	revoked, _, _ := users.NewAccessToken()
 	for _, password := range []string{"asat_", "asat_x", "asat_" + strings.Repeat("0", 49), revoked} {
 		far.known["carol"] = password
-		x.chain = users.NewChain([]users.Authenticator{far}, users.NewChecker(nil), nil)
+		x.chain = users.NewChain([]users.Authenticator{far}, users.NewGuard(users.GuardEvents{}), nil)
 		auth := users.NewAccessTokens(x.shelf, x.chain, func() time.Time { return now })
 		x.asked = 0
 		_, err := auth.Authenticate(t.Context(), users.Credentials{Username: "carol", Password: password})
@@ -249,7 +249,7 @@ func TestADatabaseThatIsDownRefusesNoAccessToken(t *testing.T) {
 	}
 	x.readOnly = nil
 	far := &backend{name: "database"} // cannot be looked up
-	auth := users.NewAccessTokens(x.shelf, users.NewChain([]users.Authenticator{far}, users.NewChecker(nil), nil), func() time.Time { return now })
+	auth := users.NewAccessTokens(x.shelf, users.NewChain([]users.Authenticator{far}, users.NewGuard(users.GuardEvents{}), nil), func() time.Time { return now })
 	_, err := auth.Authenticate(t.Context(), users.Credentials{Username: "alice", Password: secret})
 	x.wantRefused(t, "a backend that cannot be looked up", err)
 }

@@ -59,16 +59,16 @@ type Accounts interface {
 // Database is the backend `kind: database`: accounts in a database of ours.
 type Database struct {
 	accounts Accounts
-	checker  *Checker
+	guard    *Guard
 }
 
 // DatabaseOptions is a users[] block of kind database.
 type DatabaseOptions struct{}
 
 // NewDatabase returns the backend. cost is that of the passwords that are made for it.
-func NewDatabase(accounts Accounts, checker *Checker, cost int) *Database {
-	checker.expect(cost)
-	return &Database{accounts, checker}
+func NewDatabase(accounts Accounts, guard *Guard, cost int) *Database {
+	guard.expect(cost)
+	return &Database{accounts, guard}
 }
 
 // Name implements Authenticator.
@@ -86,12 +86,13 @@ func (d *Database) Authenticate(ctx context.Context, c Credentials) (Principal, 
 	}
 	cost, err := hashCost(account.Password)
 	if err != nil || account.Kind != KindUser || account.Disabled {
-		if err := d.checker.Refuse(ctx, c.Password); err != nil {
+		if err := d.guard.Refuse(ctx, c); err != nil {
 			return Principal{}, err
 		}
 		return Principal{}, ErrRefused
 	}
-	ok, err := d.checker.check(ctx, []byte(account.Password), cost, c.Password)
+	d.guard.expect(cost) // the cost that passwords are made with may have been higher once
+	ok, err := d.guard.check(ctx, c, []byte(account.Password), cost)
 	switch {
 	case err != nil:
 		return Principal{}, err

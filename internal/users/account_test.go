@@ -144,7 +144,7 @@ func TestNamesOfAccounts(t *testing.T) {
 }
 
 func TestAnAccountIsKnownByItsPassword(t *testing.T) {
-	checker, work := counted()
+	guard, work := counted()
 	kept := newShelf(
 		users.Account{Name: "alice", Kind: users.KindUser, Password: hash(t, "a", 4), Groups: []string{"dev", "ops"}},
 		users.Account{Name: "slow", Kind: users.KindUser, Password: hash(t, "s", 5)},
@@ -155,7 +155,7 @@ func TestAnAccountIsKnownByItsPassword(t *testing.T) {
 		users.Account{Name: "damaged", Kind: users.KindUser, Password: "a"},
 		users.Account{Name: "strange"},
 	)
-	db := users.NewDatabase(kept, checker, 5)
+	db := users.NewDatabase(kept, guard, 5)
 	if db.Name() != "database" {
 		t.Errorf("name %q", db.Name())
 	}
@@ -197,7 +197,7 @@ func TestAnAccountIsKnownByItsPassword(t *testing.T) {
 	if who, err := db.Authenticate(t.Context(), users.Credentials{Username: "alice", Password: "a"}); err != nil || !slices.Equal(who.Groups, []string{"dev", "ops"}) {
 		t.Errorf("%+v, %v", who, err)
 	}
-	chain := users.NewChain([]users.Authenticator{db}, checker, nil)
+	chain := users.NewChain([]users.Authenticator{db}, guard, nil)
 	work.Store(0)
 	if _, err := ask(t, chain, "nobody", "a"); err != users.ErrRefused || work.Load() != 2 {
 		t.Errorf("nobody: %v with work %d", err, work.Load())
@@ -206,8 +206,8 @@ func TestAnAccountIsKnownByItsPassword(t *testing.T) {
 
 func TestADatabaseThatIsDownRefusesNobody(t *testing.T) {
 	kept := newShelf(users.Account{Name: "alice", Kind: users.KindUser, Password: hash(t, "a")})
-	checker := users.NewChecker(nil)
-	db := users.NewDatabase(kept, checker, 4)
+	guard := users.NewGuard(users.GuardEvents{})
+	db := users.NewDatabase(kept, guard, 4)
 	kept.down = errDown
 	for _, name := range []string{"alice", "nobody"} {
 		who, err := db.Authenticate(t.Context(), users.Credentials{Username: name, Password: "a"})
@@ -237,7 +237,7 @@ func TestAMarkChangesWithThePassword(t *testing.T) {
 		users.Account{Name: "ci", Kind: users.KindRobot, Groups: []string{"dev"}},
 		users.Account{Name: "locked", Kind: users.KindUser, Password: hash(t, "a"), Disabled: true},
 	)
-	db := users.NewDatabase(kept, users.NewChecker(nil), 4)
+	db := users.NewDatabase(kept, users.NewGuard(users.GuardEvents{}), 4)
 	who, first, err := db.Lookup(t.Context(), "alice")
 	if err != nil || who.Name != "alice" || who.Kind != users.KindUser || !slices.Equal(who.Groups, []string{"dev"}) || len(first) != 32 {
 		t.Fatalf("%+v, %q, %v", who, first, err)

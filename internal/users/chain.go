@@ -11,17 +11,17 @@ import (
 // so that its outage stops its own users only; but when nobody knows the name and one could not say, neither can the chain.
 type Chain struct {
 	backends []Authenticator
-	checker  *Checker
+	guard    *Guard
 	observe  func(backend, outcome string)
 }
 
-// NewChain returns a chain over backends. checker is the one that they were made with. observe is told every backend's answer: "known", "refused", "unknown" or
-// "unavailable"; nil means nobody listens.
-func NewChain(backends []Authenticator, checker *Checker, observe func(backend, outcome string)) *Chain {
+// NewChain returns a chain over backends. guard is the one that they were made with. observe is told every backend's answer: "known", "refused", "unknown",
+// "held_back" or "unavailable"; nil means nobody listens.
+func NewChain(backends []Authenticator, guard *Guard, observe func(backend, outcome string)) *Chain {
 	if observe == nil {
 		observe = func(string, string) {}
 	}
-	return &Chain{backends: backends, checker: checker, observe: observe}
+	return &Chain{backends: backends, guard: guard, observe: observe}
 }
 
 // Lookup asks about a name without its password: the first backend that can be asked and knows the name decides, as in
@@ -71,6 +71,9 @@ func (c *Chain) Authenticate(ctx context.Context, creds Credentials) (Principal,
 		case errors.Is(err, ErrRefused):
 			c.observe(b.Name(), "refused")
 			return Principal{}, ErrRefused
+		case errors.As(err, new(*Later)): // it knows the name, or could: nobody else is to answer for it
+			c.observe(b.Name(), "held_back")
+			return Principal{}, err
 		default:
 			c.observe(b.Name(), "unavailable")
 			outage = errors.Join(outage, fmt.Errorf("users backend %s: %w", b.Name(), err))
@@ -83,7 +86,7 @@ func (c *Chain) Authenticate(ctx context.Context, creds Credentials) (Principal,
 		return Principal{}, outage
 	}
 	// Nobody has this user. Spend what a wrong password costs, or the clock would list our accounts to anyone who asks.
-	if err := c.checker.Refuse(ctx, creds.Password); err != nil {
+	if err := c.guard.Refuse(ctx, creds); err != nil {
 		return Principal{}, fmt.Errorf("checking a password: %w", err)
 	}
 	return Principal{}, ErrRefused

@@ -47,7 +47,7 @@ func TestTheFirstBackendThatKnowsTheNameDecides(t *testing.T) {
 		&backend{name: "first", known: map[string]string{"alice": "a"}},
 		&backend{name: "second", known: map[string]string{"alice": "other", "bob": "b"}},
 		&backend{name: "third", known: map[string]string{"bob": "other"}},
-	}, users.NewChecker(nil), func(backend, outcome string) { answers = append(answers, backend+" "+outcome) })
+	}, users.NewGuard(users.GuardEvents{}), func(backend, outcome string) { answers = append(answers, backend+" "+outcome) })
 
 	for _, c := range []struct {
 		name, password string
@@ -81,7 +81,7 @@ func TestAnOutageStopsItsOwnUsersOnly(t *testing.T) {
 	chain := users.NewChain([]users.Authenticator{
 		&backend{name: "ldap", down: down},
 		&backend{name: "htpasswd", known: map[string]string{"admin": "a"}},
-	}, users.NewChecker(nil), func(backend, outcome string) { answers = append(answers, backend+" "+outcome) })
+	}, users.NewGuard(users.GuardEvents{}), func(backend, outcome string) { answers = append(answers, backend+" "+outcome) })
 
 	if p, err := ask(t, chain, "admin", "a"); err != nil || p.Backend != "htpasswd" {
 		t.Errorf("break-glass user: %+v, %v", p, err)
@@ -104,7 +104,7 @@ func TestAnOutageStopsItsOwnUsersOnly(t *testing.T) {
 
 func TestEveryOutageIsNamed(t *testing.T) {
 	one, two := errors.New("timeout"), errors.New("no route")
-	chain := users.NewChain([]users.Authenticator{&backend{name: "a", down: one}, &backend{name: "b", down: two}}, users.NewChecker(nil), nil)
+	chain := users.NewChain([]users.Authenticator{&backend{name: "a", down: one}, &backend{name: "b", down: two}}, users.NewGuard(users.GuardEvents{}), nil)
 	_, err := ask(t, chain, "carol", "c")
 	if !errors.Is(err, one) || !errors.Is(err, two) || errors.Is(err, users.ErrRefused) {
 		t.Errorf("got %v", err)
@@ -113,7 +113,7 @@ func TestEveryOutageIsNamed(t *testing.T) {
 
 func TestARefusalBeforeAnOutageIsFinal(t *testing.T) {
 	last := &backend{name: "ldap", down: errors.New("down")}
-	chain := users.NewChain([]users.Authenticator{&backend{name: "htpasswd", known: map[string]string{"alice": "a"}}, last}, users.NewChecker(nil), nil)
+	chain := users.NewChain([]users.Authenticator{&backend{name: "htpasswd", known: map[string]string{"alice": "a"}}, last}, users.NewGuard(users.GuardEvents{}), nil)
 	if _, err := ask(t, chain, "alice", "wrong"); err != users.ErrRefused || last.asked != 0 {
 		t.Errorf("%v, the next backend was asked %d times", err, last.asked)
 	}
@@ -125,7 +125,7 @@ func TestUnknownNeverLeavesTheChain(t *testing.T) {
 		"one":        {&backend{name: "a"}},
 		"two":        {&backend{name: "a"}, &backend{name: "b"}},
 	} {
-		_, err := ask(t, users.NewChain(backends, users.NewChecker(nil), nil), "carol", "c")
+		_, err := ask(t, users.NewChain(backends, users.NewGuard(users.GuardEvents{}), nil), "carol", "c")
 		if err != users.ErrRefused || errors.Is(err, users.ErrUnknown) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -133,7 +133,7 @@ func TestUnknownNeverLeavesTheChain(t *testing.T) {
 }
 
 func TestRefusalDoesNotNameTheUser(t *testing.T) {
-	chain := users.NewChain([]users.Authenticator{&backend{name: "a", known: map[string]string{"alice": "a"}}}, users.NewChecker(nil), nil)
+	chain := users.NewChain([]users.Authenticator{&backend{name: "a", known: map[string]string{"alice": "a"}}}, users.NewGuard(users.GuardEvents{}), nil)
 	_, unknown := ask(t, chain, "carol", "hunter2")
 	_, wrong := ask(t, chain, "alice", "hunter2")
 	if unknown.Error() != wrong.Error() || strings.Contains(wrong.Error(), "alice") || strings.Contains(wrong.Error(), "hunter2") {
@@ -143,10 +143,10 @@ func TestRefusalDoesNotNameTheUser(t *testing.T) {
 
 // Costs differ from backend to backend, and a name is known to one of them: neither may show in the work.
 func TestEveryRefusalIsAsMuchWorkAsOneAtTheHighestCostOfTheChain(t *testing.T) {
-	checker, count := counted()
-	first := loadUsers(t, checker, "bot:"+hash(t, "a", 4))
-	second := loadUsers(t, checker, "bob:"+hash(t, "a", 6))
-	chain := users.NewChain([]users.Authenticator{&backend{name: "other"}, first, second}, checker, nil)
+	guard, count := counted()
+	first := loadUsers(t, guard, "bot:"+hash(t, "a", 4))
+	second := loadUsers(t, guard, "bob:"+hash(t, "a", 6))
+	chain := users.NewChain([]users.Authenticator{&backend{name: "other"}, first, second}, guard, nil)
 	for _, c := range []struct {
 		name string
 		work int64
@@ -164,7 +164,7 @@ func TestEveryRefusalIsAsMuchWorkAsOneAtTheHighestCostOfTheChain(t *testing.T) {
 		}
 	}
 	// Another chain of the same process has its own highest cost.
-	other := checker.ForChain()
+	other := guard.ForChain()
 	chain = users.NewChain([]users.Authenticator{loadUsers(t, other, "bot:"+hash(t, "a", 4))}, other, nil)
 	count.Store(0)
 	if _, err := ask(t, chain, "bot", "wrong"); err != users.ErrRefused || count.Load() != 1 {
@@ -174,9 +174,9 @@ func TestEveryRefusalIsAsMuchWorkAsOneAtTheHighestCostOfTheChain(t *testing.T) {
 
 // Who waits in vain is told the same thing, known or not: 401 for the one and 503 for the other would list our users.
 func TestARequestThatIsOutOfTimeTellsNobodyApart(t *testing.T) {
-	checker := users.NewChecker(nil)
+	guard := users.NewGuard(users.GuardEvents{})
 	second := &backend{name: "second", known: map[string]string{"alice": "a"}}
-	chain := users.NewChain([]users.Authenticator{loadUsers(t, checker, "alice:"+hash(t, "a"), "bob:"+hash(t, "a", 5)), second}, checker, nil)
+	chain := users.NewChain([]users.Authenticator{loadUsers(t, guard, "alice:"+hash(t, "a"), "bob:"+hash(t, "a", 5)), second}, guard, nil)
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	for range 200 { // a choice among ready channels would go either way
@@ -216,8 +216,8 @@ func TestLookup(t *testing.T) {
 	again := &directory{backend{name: "one", known: map[string]string{"alice": "3", "carol": "3"}}} // a second block of a kind
 	sick := &directory{backend{name: "sick", down: down, known: map[string]string{"bob": "4"}}}
 	deaf := &backend{name: "deaf", known: map[string]string{"alice": "5", "dave": "5"}} // cannot be looked up
-	chain := users.NewChain([]users.Authenticator{deaf, one, two, again}, users.NewChecker(nil), nil)
-	ill := users.NewChain([]users.Authenticator{one, sick, two, sick}, users.NewChecker(nil), nil)
+	chain := users.NewChain([]users.Authenticator{deaf, one, two, again}, users.NewGuard(users.GuardEvents{}), nil)
+	ill := users.NewChain([]users.Authenticator{one, sick, two, sick}, users.NewGuard(users.GuardEvents{}), nil)
 	for _, c := range []struct {
 		chain      *users.Chain
 		kind, name string

@@ -12,8 +12,8 @@ import (
 // HTPasswd is the backend `kind: htpasswd`: a file of name:hash lines, the same that a registry's own htpasswd auth
 // reads (distribution registry/auth/htpasswd). It is immutable; a reload reads the file into a new one.
 type HTPasswd struct {
-	users   map[string]htpasswdEntry
-	checker *Checker
+	users map[string]htpasswdEntry
+	guard *Guard
 }
 
 // HTPasswdOptions is a users[] block of kind htpasswd.
@@ -21,8 +21,8 @@ type HTPasswdOptions struct {
 	File string `yaml:"file"` // relative to the configuration file
 }
 
-// LoadHTPasswd reads a users file; checker is the chain's. All faults are returned at once (errors.Join), each as "file:line: …".
-func LoadHTPasswd(file string, checker *Checker) (*HTPasswd, error) {
+// LoadHTPasswd reads a users file; guard is the chain's. All faults are returned at once (errors.Join), each as "file:line: …".
+func LoadHTPasswd(file string, guard *Guard) (*HTPasswd, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("%s: cannot be read: %w; \"authserver user add NAME\" makes one", file, cause(err))
@@ -31,13 +31,13 @@ func LoadHTPasswd(file string, checker *Checker) (*HTPasswd, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &HTPasswd{users: make(map[string]htpasswdEntry, len(entries)), checker: checker}
+	h := &HTPasswd{users: make(map[string]htpasswdEntry, len(entries)), guard: guard}
 	for _, e := range entries {
 		h.users[e.name] = e
-		checker.expect(e.cost)
+		guard.expect(e.cost)
 	}
 	if len(entries) == 0 {
-		checker.expect(DefaultCost)
+		guard.expect(DefaultCost)
 	}
 	return h, nil
 }
@@ -115,7 +115,7 @@ func (h *HTPasswd) Authenticate(ctx context.Context, c Credentials) (Principal, 
 	if !known {
 		return Principal{}, ErrUnknown
 	}
-	ok, err := h.checker.check(ctx, user.hash, user.cost, c.Password)
+	ok, err := h.guard.check(ctx, c, user.hash, user.cost)
 	switch {
 	case err != nil:
 		return Principal{}, err

@@ -46,7 +46,7 @@ func TestTheFirstUserMakesTheFile(t *testing.T) {
 	if !strings.HasPrefix(text, "alice:$2a$04$") || strings.Count(text, "\n") != 1 || !strings.HasSuffix(text, "\n") {
 		t.Errorf("the file is %q", text)
 	}
-	h, err := users.LoadHTPasswd(file, users.NewChecker(nil))
+	h, err := users.LoadHTPasswd(file, users.NewGuard(users.GuardEvents{}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func TestANewPasswordReplacesTheOld(t *testing.T) {
 	if err := edit(file).SetPassword("alice", "new"); err != nil {
 		t.Fatal(err)
 	}
-	h, err := users.LoadHTPasswd(file, users.NewChecker(nil))
+	h, err := users.LoadHTPasswd(file, users.NewGuard(users.GuardEvents{}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,7 +253,7 @@ func TestEditsAtOnceLoseNothing(t *testing.T) {
 	wg.Go(func() { errs <- edit(file).Remove("gone") })
 	for range 10 { // a reader sees a whole file at any time
 		wg.Go(func() {
-			_, err := users.LoadHTPasswd(file, users.NewChecker(nil))
+			_, err := users.LoadHTPasswd(file, users.NewGuard(users.GuardEvents{}))
 			errs <- err
 		})
 	}

@@ -38,12 +38,12 @@ func usersFile(t *testing.T, lines ...string) string {
 	return file
 }
 
-func loadUsers(t *testing.T, checker *users.Checker, lines ...string) *users.HTPasswd {
+func loadUsers(t *testing.T, guard *users.Guard, lines ...string) *users.HTPasswd {
 	t.Helper()
-	if checker == nil {
-		checker = users.NewChecker(nil)
+	if guard == nil {
+		guard = users.NewGuard(users.GuardEvents{})
 	}
-	h, err := users.LoadHTPasswd(usersFile(t, lines...), checker)
+	h, err := users.LoadHTPasswd(usersFile(t, lines...), guard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +146,7 @@ func TestAFileWithoutUsersKnowsNobody(t *testing.T) {
 
 func TestAMissingFileComesWithTheRemedy(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "users.htpasswd")
-	_, err := users.LoadHTPasswd(file, users.NewChecker(nil))
+	_, err := users.LoadHTPasswd(file, users.NewGuard(users.GuardEvents{}))
 	if want := file + `: cannot be read: no such file or directory; "authserver user add NAME" makes one`; err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
@@ -188,7 +188,7 @@ func TestEveryOtherHashIsRefusedWithItsLineItsNameAndTheRemedy(t *testing.T) {
 		"$2y$31$" + good[7:]:                       "bcrypt cost 31 would take seconds a login, at most 16 can be used",
 	} {
 		file := usersFile(t, "# users", "bob:"+good, "alice:"+hash)
-		h, err := users.LoadHTPasswd(file, users.NewChecker(nil))
+		h, err := users.LoadHTPasswd(file, users.NewGuard(users.GuardEvents{}))
 		want := fmt.Sprintf(`%s:3: user "alice": %s; set the password anew with "authserver user passwd" or "htpasswd -B"`, file, want)
 		if err == nil || err.Error() != want || h != nil {
 			t.Errorf("%q:\n got %v\nwant %s", hash, err, want)
@@ -216,7 +216,7 @@ func TestAllFaultsOfAFileAreReportedWithoutWhatStandsThere(t *testing.T) {
 		strings.Repeat("x", 300)+":"+good, // 11
 		"dave:"+good,                      // 12
 	)
-	_, err := users.LoadHTPasswd(file, users.NewChecker(nil))
+	_, err := users.LoadHTPasswd(file, users.NewGuard(users.GuardEvents{}))
 	want := []string{
 		":2: not a name:hash line",
 		":3: a user name cannot be empty",
@@ -238,17 +238,17 @@ func TestAllFaultsOfAFileAreReportedWithoutWhatStandsThere(t *testing.T) {
 	}
 }
 
-// counted is a checker that adds up the work of the comparisons it makes: 1 for each at cost 4, 2 at 5, 4 at 6.
-func counted() (*users.Checker, *atomic.Int64) {
+// counted is a guard that adds up the work of the comparisons it makes: 1 for each at cost 4, 2 at 5, 4 at 6.
+func counted() (*users.Guard, *atomic.Int64) {
 	var n atomic.Int64
-	return users.NewChecker(func(cost int) func() { return func() { n.Add(1 << (cost - 4)) } }), &n
+	return users.NewGuard(users.GuardEvents{Check: func(cost int) func() { return func() { n.Add(1 << (cost - 4)) } }}), &n
 }
 
 // A comparison at cost n is as much work as two at n-1. So a refusal at 4, 4 and 5 is one at 6.
 func TestEveryRefusalIsAsMuchWorkAsOneAtTheHighestCostOfTheFile(t *testing.T) {
-	checker, count := counted()
-	h := loadUsers(t, checker, "middle:"+hash(t, "a", 5), "high:"+hash(t, "a", 6), "low:"+hash(t, "a", 4))
-	chain := users.NewChain([]users.Authenticator{h}, checker, nil)
+	guard, count := counted()
+	h := loadUsers(t, guard, "middle:"+hash(t, "a", 5), "high:"+hash(t, "a", 6), "low:"+hash(t, "a", 4))
+	chain := users.NewChain([]users.Authenticator{h}, guard, nil)
 	for _, c := range []struct {
 		name, password string
 		work           int64
@@ -277,8 +277,8 @@ func TestEveryRefusalIsAsMuchWorkAsOneAtTheHighestCostOfTheFile(t *testing.T) {
 }
 
 func TestAnEmptyFileStillCostsAComparison(t *testing.T) {
-	checker, count := counted()
-	chain := users.NewChain([]users.Authenticator{loadUsers(t, checker, "# nobody")}, checker, nil)
+	guard, count := counted()
+	chain := users.NewChain([]users.Authenticator{loadUsers(t, guard, "# nobody")}, guard, nil)
 	if _, err := ask(t, chain, "alice", "a"); err != users.ErrRefused || count.Load() != 1<<(users.DefaultCost-4) {
 		t.Errorf("%v after work %d", err, count.Load())
 	}
@@ -288,19 +288,23 @@ func TestTheNumberOfChecksAtOnceIsBounded(t *testing.T) {
 	limit := max(1, runtime.GOMAXPROCS(0)-1)
 	var started atomic.Int64
 	entered, release := make(chan struct{}), make(chan struct{})
-	checker := users.NewChecker(func(int) func() {
+	guard := users.NewGuard(users.GuardEvents{Check: func(int) func() {
 		if started.Add(1) <= int64(limit) {
 			entered <- struct{}{}
 			<-release
 		}
 		return func() {}
-	})
-	// Two backends share the bound.
-	backends := []*users.HTPasswd{loadUsers(t, checker, "alice:"+hash(t, "a")), loadUsers(t, checker, "alice:"+hash(t, "a"))}
+	}})
+	// Two backends share the bound. Everybody is somebody else: the same question is asked once.
+	var lines []string
+	for i := range limit {
+		lines = append(lines, fmt.Sprintf("user%d:%s", i, hash(t, "a")))
+	}
+	backends := []*users.HTPasswd{loadUsers(t, guard, append(lines, "alice:"+hash(t, "a"))...), loadUsers(t, guard, append(lines, "alice:"+hash(t, "a"))...)}
 	var wg sync.WaitGroup
 	results := make(chan error, limit)
 	for i := range limit {
-		wg.Go(func() { results <- login(t, backends[i%2], "alice", "a") })
+		wg.Go(func() { results <- login(t, backends[i%2], fmt.Sprintf("user%d", i), "a") })
 		<-entered
 	}
 	// All slots are taken. Who gives up waiting was not checked, and so is neither known nor refused.
@@ -331,12 +335,12 @@ func TestTheNumberOfChecksAtOnceIsBounded(t *testing.T) {
 func TestARequestThatIsGoneIsNoRefusalInTheChain(t *testing.T) {
 	limit := max(1, runtime.GOMAXPROCS(0)-1)
 	entered, release := make(chan struct{}), make(chan struct{})
-	checker := users.NewChecker(func(int) func() {
+	guard := users.NewGuard(users.GuardEvents{Check: func(int) func() {
 		entered <- struct{}{}
 		<-release
 		return func() {}
-	})
-	h := loadUsers(t, checker, "alice:"+hash(t, "a"))
+	}})
+	h := loadUsers(t, guard, "alice:"+hash(t, "a"))
 	var wg sync.WaitGroup
 	for range limit {
 		wg.Go(func() { _ = login(t, h, "alice", "a") })
@@ -344,7 +348,7 @@ func TestARequestThatIsGoneIsNoRefusalInTheChain(t *testing.T) {
 	}
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := users.NewChain([]users.Authenticator{h}, checker, nil).Authenticate(gone, users.Credentials{Username: "alice", Password: "a"})
+	_, err := users.NewChain([]users.Authenticator{h}, guard, nil).Authenticate(gone, users.Credentials{Username: "alice", Password: "a"})
 	if want := "users backend htpasswd: context canceled"; err == nil || err.Error() != want || errors.Is(err, users.ErrRefused) {
 		t.Errorf("got %v, want %s", err, want)
 	}

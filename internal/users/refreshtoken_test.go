@@ -228,7 +228,7 @@ func TestOnlyALoginWithAPasswordGivesARefreshToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	far := users.NewChain([]users.Authenticator{&backend{name: "ldap", known: map[string]string{"carol": "c"}}}, users.NewChecker(nil), nil)
+	far := users.NewChain([]users.Authenticator{&backend{name: "ldap", known: map[string]string{"carol": "c"}}}, users.NewGuard(users.GuardEvents{}), nil)
 	stranger, err := ask(t, far, "carol", "c")
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,196 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"authserver/internal/users"
+)
+
+// Times of Watch. What another process has changed is seen within staleAfter: the next look comes after lookEvery, and
+// when looks fail, nothing is remembered that was not confirmed so long.
+const (
+	lookEvery  = 500 * time.Millisecond
+	staleAfter = 2 * time.Second
+)
+
+// mostRecent bounds each of the tables of what was read lately. An account or a token takes about half a kilobyte.
+const mostRecent = 10_000
+
+// Parts of the database that have a revision.
+const (
+	partAccounts = "accounts"
+	partKeys     = "keys"
+)
+
+// recent remembers accounts and tokens as they were read last, so that who asks again and again is answered without SQL.
+// It is good for as long as the revision of the database stays; without Watch it remembers nothing.
+type recent struct {
+	start time.Time
+	until atomic.Int64 // nanoseconds since start: until then nobody else can have changed anything that is remembered
+
+	mu      sync.RWMutex
+	epoch   uint64 // changes whenever everything is forgotten
+	account table[users.Account]
+	nobody  table[struct{}] // names without an account, apart: whoever sends a million of them drives nobody else out
+	access  table[users.AccessToken]
+	refresh table[users.RefreshToken]
+}
+
+type table[V any] map[string]V
+
+func (t *table[V]) put(key string, v V) {
+	if *t == nil {
+		*t = table[V]{}
+	}
+	for drop := range *t {
+		if len(*t) < mostRecent {
+			break
+		}
+		delete(*t, drop) // whichever the map begins with
+	}
+	(*t)[key] = v
+}
+
+// good tells whether what is remembered can be used now.
+func (r *recent) good() bool { return int64(time.Since(r.start)) < r.until.Load() }
+
+// forget drops everything.
+func (r *recent) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.epoch++
+	r.account, r.nobody, r.access, r.refresh = nil, nil, nil, nil
+}
+
+// recalled returns what a table has under a key, or reads it. What was read is not remembered when everything was
+// forgotten meanwhile: it may be older than the change.
+func recalled[V any](r *recent, t *table[V], key string, read func() (V, error)) (V, error) {
+	if !r.good() {
+		return read()
+	}
+	r.mu.RLock()
+	v, ok := (*t)[key]
+	epoch := r.epoch
+	r.mu.RUnlock()
+	if ok {
+		return v, nil
+	}
+	v, err := read()
+	if err == nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.epoch == epoch {
+			t.put(key, v)
+		}
+	}
+	return v, err
+}
+
+// isNobody tells whether a name is remembered to have no account.
+func (r *recent) isNobody(name string) (known bool, epoch uint64) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	_, known = r.nobody[name]
+	return known && r.good(), r.epoch
+}
+
+func (r *recent) noteNobody(name string, epoch uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.epoch == epoch && r.good() {
+		r.nobody.put(name, struct{}{})
+	}
+}
+
+// used notes the use of a token in what is remembered of it, as it is noted in the database.
+func used[V any](r *recent, t *table[V], is func(V) bool, set func(*V)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for key, v := range *t {
+		if is(v) {
+			set(&v)
+			(*t)[key] = v
+			return
+		}
+	}
+}
+
+// Watch remembers what is read from now on, until ctx ends, and looks whether somebody else has changed it. onKeys is
+// called after signing keys were changed.
+func (s *Store) Watch(ctx context.Context, onKeys func()) {
+	last := map[string]int64{}
+	for first := true; ; first = false {
+		began := time.Since(s.recent.start)
+		if now, err := s.revisions(ctx); err == nil {
+			if now[partAccounts] != last[partAccounts] {
+				s.recent.forget()
+			}
+			if now[partKeys] != last[partKeys] && !first {
+				onKeys()
+			}
+			last = now
+			s.recent.until.Store(int64(began + staleAfter))
+		}
+		select {
+		case <-ctx.Done():
+			s.recent.until.Store(0)
+			return
+		case <-time.After(lookEvery):
+		}
+	}
+}
+
+func (s *Store) revisions(ctx context.Context) (map[string]int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, staleAfter) // and no metric: nobody waits for it
+	defer cancel()
+	rows, err := s.db.QueryContext(ctx, "SELECT part, number FROM revisions")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	found := map[string]int64{}
+	for rows.Next() {
+		var part string
+		var number int64
+		if err := rows.Scan(&part, &number); err != nil {
+			return nil, err
+		}
+		found[part] = number
+	}
+	return found, rows.Err()
+}
+
+// change is tx for what others may remember: accounts, groups and tokens that end.
+func (s *Store) change(ctx context.Context, do func(runner) error) error {
+	err := s.tx(ctx, func(on runner) error {
+		if err := do(on); err != nil {
+			return err
+		}
+		return s.revise(ctx, on, partAccounts)
+	})
+	s.recent.forget() // also after an error: it may have come through all the same
+	return err
+}
+
+// revise is the last statement of a change: those that follow wait for it.
+func (s *Store) revise(ctx context.Context, on runner, part string) error {
+	_, err := s.exec(ctx, on, "UPDATE revisions SET number = number + 1 WHERE part = $1", part)
+	return err
+}
+
+// Account implements users.Accounts.
+func (s *Store) Account(ctx context.Context, name string) (users.Account, error) {
+	nobody, epoch := s.recent.isNobody(name)
+	if nobody {
+		return users.Account{}, users.ErrNotFound
+	}
+	a, err := recalled(s.recent, &s.recent.account, name, func() (users.Account, error) { return s.readAccount(ctx, name) })
+	if errors.Is(err, users.ErrNotFound) {
+		s.recent.noteNobody(name, epoch)
+	}
+	return a, err
+}

@@ -1,0 +1,81 @@
+package users
+
+import (
+	"container/list"
+	"context"
+	"sync"
+	"time"
+)
+
+// waitingPerTurn bounds the queue for a turn: at bcrypt's cost 12, the last of 64 has its turn after about the 12 s within
+// which a request must be answered. Whoever comes after that would wait for nothing.
+const waitingPerTurn = 64
+
+// queueRetry is when one who found the queue full may come again.
+const queueRetry = 5 * time.Second
+
+// turns bounds how many work at once and how many wait. Who waits is served in the order of coming.
+type turns struct {
+	mu      sync.Mutex
+	most    int
+	working int
+	waiting list.List // of chan struct{}, closed when it is their turn
+}
+
+// set changes how many work at once.
+func (t *turns) set(most int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.most = most
+	t.next()
+}
+
+// take waits for a turn; the caller gives it back unless there is an error: a *Later, or that of the context. A context
+// that is done never gets one.
+func (t *turns) take(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	if t.working < t.most && t.waiting.Len() == 0 {
+		t.working++
+		t.mu.Unlock()
+		return nil
+	}
+	if t.waiting.Len() >= waitingPerTurn*t.most {
+		t.mu.Unlock()
+		return &Later{Reason: heldByQueue, After: queueRetry}
+	}
+	turn := make(chan struct{})
+	place := t.waiting.PushBack(turn)
+	t.mu.Unlock()
+	select {
+	case <-turn:
+		return nil
+	case <-ctx.Done():
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	select {
+	case <-turn: // at the same moment: it is somebody else's now
+		t.working--
+		t.next()
+	default:
+		t.waiting.Remove(place)
+	}
+	return ctx.Err()
+}
+
+func (t *turns) giveBack() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.working--
+	t.next()
+}
+
+func (t *turns) next() {
+	for t.working < t.most && t.waiting.Len() > 0 {
+		t.working++
+		close(t.waiting.Remove(t.waiting.Front()).(chan struct{}))
+	}
+}
