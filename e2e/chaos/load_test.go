@@ -185,10 +185,10 @@ type load struct {
 	strict  time.Time // what began later has to be well; zero: nothing has to
 	counts  map[string]int
 	bad     complaints
-	lastBad time.Time      // the beginning of the last request that was not well
-	ended   time.Time      // the fault
-	slowest time.Duration  // of those that were well
-	good    map[int]bool   // clients that were served when they had to be
+	lastBad time.Time     // the beginning of the last request that was not well
+	ended   time.Time     // the fault
+	slowest time.Duration // of those that were well
+	good    map[int]bool  // clients that were served when they had to be
 }
 
 func begin(t testing.TB, o ordeal) *load {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -90,11 +89,7 @@ func answered(conn net.Conn) (string, error) {
 }
 
 func dial(a *harness.Authserver) (*net.TCPConn, error) {
-	u, err := url.Parse(a.URL)
-	if err != nil {
-		return nil, err
-	}
-	conn, err := net.Dial("tcp", "127.0.0.1:"+u.Port())
+	conn, err := net.Dial("tcp", "127.0.0.1:"+portOf(a.URL))
 	if err != nil {
 		return nil, err
 	}

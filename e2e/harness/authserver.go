@@ -113,6 +113,9 @@ func (a *Authserver) Restart(t testing.TB) {
 	a.Await(t, func() error { return expect(a.Ops+"/readyz", http.StatusOK) })
 }
 
+// Set lays key.path=value over the configuration from the next Restart on.
+func (a *Authserver) Set(sets ...string) { a.sets = append(a.sets, sets...) }
+
 // Replica starts another process on the same folder and database, with addresses of its own.
 func (a *Authserver) Replica(t testing.TB, sets ...string) *Authserver {
 	t.Helper()
