@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -47,6 +48,13 @@ func open(t *testing.T, o harness.Options) *harness.Authserver {
 // auditIn is the setting of an audit log of its own.
 func auditIn(t *testing.T) string {
 	return "audit.output=file:" + filepath.Join(t.TempDir(), "audit.log")
+}
+
+// auditOf is where the audit log of a is.
+func auditOf(a *harness.Authserver) string {
+	const key = "audit.output=file:"
+	i := slices.IndexFunc(a.Sets, func(set string) bool { return strings.HasPrefix(set, key) })
+	return strings.TrimPrefix(a.Sets[i], key)
 }
 
 // clients are well-behaved ones of all kinds: they know their passwords.

@@ -41,9 +41,9 @@ type Authserver struct {
 	Issuer   string
 	Root     string // path of the root certificate
 	Password string // of admin
+	Sets     []string // key.path=value, laid over the configuration by Restart
 	binary   string
 	under    []string
-	sets     []string // what it was started with
 }
 
 // StartAuthserver runs "authserver init", applies o, and serves.
@@ -97,7 +97,7 @@ func StartAuthserver(t testing.TB, o Options) *Authserver {
 		a.AddUser(t, name, password)
 	}
 
-	a.sets = o.Set
+	a.Sets = o.Set
 	a.Restart(t)
 	return a
 }
@@ -106,15 +106,12 @@ func StartAuthserver(t testing.TB, o Options) *Authserver {
 func (a *Authserver) Restart(t testing.TB) {
 	t.Helper()
 	args := append(slices.Clone(a.under), a.binary, "serve", "--config", a.config())
-	for _, set := range a.sets {
+	for _, set := range a.Sets {
 		args = append(args, "--set", set)
 	}
 	a.Process = Start(t, nil, args[0], args[1:]...)
 	a.Await(t, func() error { return expect(a.Ops+"/readyz", http.StatusOK) })
 }
-
-// Set lays key.path=value over the configuration from the next Restart on.
-func (a *Authserver) Set(sets ...string) { a.sets = append(a.sets, sets...) }
 
 // Replica starts another process on the same folder and database, with addresses of its own.
 func (a *Authserver) Replica(t testing.TB, sets ...string) *Authserver {
@@ -122,7 +119,7 @@ func (a *Authserver) Replica(t testing.TB, sets ...string) *Authserver {
 	b := *a
 	port, ops := FreePort(t), FreePort(t)
 	b.URL, b.Ops = fmt.Sprintf("http://localhost:%d", port), fmt.Sprintf("http://127.0.0.1:%d", ops)
-	b.sets = append([]string{fmt.Sprintf("server.listen=127.0.0.1:%d", port), fmt.Sprintf("server.ops_listen=127.0.0.1:%d", ops)}, sets...)
+	b.Sets = append([]string{fmt.Sprintf("server.listen=127.0.0.1:%d", port), fmt.Sprintf("server.ops_listen=127.0.0.1:%d", ops)}, sets...)
 	b.Restart(t)
 	return &b
 }
