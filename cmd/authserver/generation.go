@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -66,7 +67,7 @@ func newGeneration(c *config.Config, l lasting, dryRun bool) (*generation, error
 	backends, err := openBackends(c, guard, l.store)
 	note(err)
 
-	ring, err := openKeyring(c, dryRun)
+	ring, err := openKeyring(c, l.store, dryRun)
 	note(err)
 
 	last, err := openWebhook(c, policy, l)
@@ -93,7 +94,7 @@ func newGeneration(c *config.Config, l lasting, dryRun bool) (*generation, error
 	if err != nil {
 		return nil, err
 	}
-	jwks, err := issuer.JWKS(ring.Keys())
+	jwks, err := issuer.JWKS(ring.Published())
 	if err != nil {
 		return nil, err
 	}
@@ -270,13 +271,37 @@ func services(c *config.Config) []issuer.Service {
 	return list
 }
 
-func openKeyring(c *config.Config, dryRun bool) (*issuer.Keyring, error) {
-	return issuer.OpenKeyring(issuer.KeyConfig{
+func openKeyring(c *config.Config, db *store.Store, dryRun bool) (*issuer.Keyring, error) {
+	k, err := keyConfig(c, db)
+	if err != nil {
+		return nil, err
+	}
+	k.DryRun = dryRun
+	return issuer.OpenKeyring(k)
+}
+
+// keyConfig says which keys there must be, and where: in the data folder, or in the database, which replicas share.
+func keyConfig(c *config.Config, db *store.Store) (issuer.KeyConfig, error) {
+	k := issuer.KeyConfig{
 		DataDir: c.Issuer.DataDir, Name: c.Issuer.Name, Services: services(c),
-		RotateEvery: time.Duration(c.Issuer.Keys.RotateEvery),
-		KeyFile:     c.Issuer.Keys.KeyFile, CertificateFile: c.Issuer.Keys.CertificateFile,
-		DryRun: dryRun, Now: time.Now,
-	})
+		RotateEvery: time.Duration(c.Issuer.Keys.RotateEvery), PublishAhead: time.Duration(c.Issuer.Keys.PublishAhead),
+		KeyFile: c.Issuer.Keys.KeyFile, CertificateFile: c.Issuer.Keys.CertificateFile,
+		Now: time.Now,
+	}
+	if c.Issuer.Keys.Store != config.KeysInDatabase {
+		return k, nil
+	}
+	secrets, err := issuer.SealingKeys(c.Issuer.Keys.EncryptionFile)
+	if err != nil {
+		return k, c.Fault("issuer.keys.encryption_key_file", err)
+	}
+	k.Vault, err = issuer.Sealed(func(do func(rows map[string]string) error) error {
+		if err := db.UpdateKeys(context.Background(), time.Now(), do); err != nil {
+			return fmt.Errorf("keys in the database: %w", err)
+		}
+		return nil
+	}, secrets)
+	return k, err
 }
 
 // proxies reads server.trusted_proxies, which the configuration has checked.
@@ -299,12 +324,19 @@ func files(c *config.Config) []string {
 			list = append(list, b.file)
 		}
 	}
-	for _, file := range []string{c.ACL.Webhook.TokenFile, c.ACL.Webhook.TLS.CAFile, c.ACL.Webhook.TLS.CertFile, c.ACL.Webhook.TLS.KeyFile} {
-		if file != "" {
-			list = append(list, file)
+	keys := c.Issuer.Keys
+	for _, s := range c.Services {
+		list = append(list, s.KeyFile, s.CertificateFile)
+	}
+	if keys.Store == config.KeysInDataDir { // which another process may write, or a key command
+		for _, name := range []string{"root.*", "chain/*", "pinned/*", "jwks/*"} {
+			list = append(list, filepath.Join(c.Issuer.DataDir, name))
 		}
 	}
-	return list
+	for _, file := range []string{keys.KeyFile, keys.CertificateFile, keys.EncryptionFile, c.ACL.Webhook.TokenFile, c.ACL.Webhook.TLS.CAFile, c.ACL.Webhook.TLS.CertFile, c.ACL.Webhook.TLS.KeyFile} {
+		list = append(list, file)
+	}
+	return slices.DeleteFunc(list, func(file string) bool { return file == "" })
 }
 
 // stampOf tells one state of files and file globs from another. Links are followed, so that a swapped link (a mounted

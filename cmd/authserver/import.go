@@ -89,7 +89,7 @@ func (h *hand) importDockerAuth(file, dir string, force bool, o dockerauth.Optio
 	if err != nil {
 		return err
 	}
-	if _, err := openKeyring(c, false); err != nil { // the root certificate is wanted now, for the registry
+	if _, err := openKeyring(c, nil, false); err != nil { // the root certificate is wanted now, for the registry
 		return err
 	}
 	return h.reportImport(c, dir, r)

@@ -97,7 +97,10 @@ func (h *hand) init(s start) error {
 	if err != nil {
 		return err
 	}
-	if _, err := openKeyring(c, false); err != nil {
+	if c.Issuer.Keys.Store != config.KeysInDataDir {
+		return c.Fault("issuer.keys.store", errors.New("init makes the keys in data_dir; set this in authserver.yaml afterwards, and begin with an empty database"))
+	}
+	if _, err := openKeyring(c, nil, false); err != nil {
 		return err
 	}
 	// The users come last: once they are replaced, nothing may keep the new password from being printed.

@@ -484,12 +484,12 @@ func TestKeyCommands(t *testing.T) {
 	if out, _, _ := key("export", "--format", "jwks", "--service", "three"); count(out) != 1 {
 		t.Errorf("jwks: %s", out)
 	}
-	if out, _, _ := key("list"); strings.Count(out, "\n") != 4 || !strings.Contains(out, "RS256") || !strings.Contains(out, "(364 days)") {
+	if out, _, _ := key("list"); strings.Count(out, "\n") != 5 || !strings.Contains(out, "RS256") || !strings.Contains(out, "(364 days)") {
 		t.Errorf("list:\n%s", out)
 	}
 	out, _, _ := key("list", "-o", "json")
 	var lines []map[string]any
-	if err := json.Unmarshal([]byte(out), &lines); err != nil || len(lines) != 3 || len(lines[0]["kid"].(string)) != 59 {
+	if err := json.Unmarshal([]byte(out), &lines); err != nil || len(lines) != 4 || len(lines[0]["kid"].(string)) != 59 {
 		t.Errorf("list: %v %s", err, out)
 	}
 	// A look changes nothing, however old the keys are and however the configuration would have them replaced.

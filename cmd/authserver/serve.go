@@ -19,6 +19,7 @@ import (
 
 	"authserver/internal/audit"
 	"authserver/internal/config"
+	"authserver/internal/issuer"
 	"authserver/internal/metrics"
 	"authserver/internal/server"
 	"authserver/internal/store"
@@ -30,6 +31,7 @@ const (
 	watchEvery   = 500 * time.Millisecond
 	renewEvery   = time.Hour // how often keys are looked at
 
+	retryKeys     = 5 * time.Second // how soon keys that are due are looked at again
 	databaseEvery = 2 * time.Second // how often a database is tried that did not answer at the start
 )
 
@@ -58,6 +60,7 @@ type service struct {
 	ready   atomic.Bool
 	running *config.Config // what the listeners and logs were made from
 	stamp   string         // of the files that current was made from, or that were refused last
+	tried   time.Time      // when it was reloaded last
 }
 
 func (h *hand) serve(ctx context.Context) error {
@@ -98,6 +101,15 @@ func (h *hand) serve(ctx context.Context) error {
 	}
 	s.use(g, stamp)
 	s.advise()
+	keysChanged := make(chan struct{}, 1)
+	if s.lasting.store != nil {
+		go s.lasting.store.Watch(ctx, func() {
+			select {
+			case keysChanged <- struct{}{}:
+			default: // one is under way already
+			}
+		})
+	}
 
 	public, err := server.Listen(c.Server.Listen)
 	if err != nil {
@@ -110,11 +122,17 @@ func (h *hand) serve(ctx context.Context) error {
 			return c.Fault("server.ops_listen", err)
 		}
 	}
-	return s.run(ctx, public, ops, hangup)
+	return s.run(ctx, public, ops, events{hangup, keysChanged})
+}
+
+// events call for a reload.
+type events struct {
+	hangup      <-chan os.Signal
+	keysChanged <-chan struct{} // in the database
 }
 
 // run serves on both listeners until ctx is done or one of them fails.
-func (s *service) run(ctx context.Context, public, ops net.Listener, hangup <-chan os.Signal) error {
+func (s *service) run(ctx context.Context, public, ops net.Listener, e events) error {
 	c, log := s.running, s.lasting.log
 	publicServer := server.NewHTTP(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.current.Load().handler.ServeHTTP(w, r) // one generation for the whole request
@@ -147,7 +165,7 @@ func (s *service) run(ctx context.Context, public, ops net.Listener, hangup <-ch
 	s.ready.Store(true)
 	log.Info("serving", "version", version, "listen", public.Addr().String(), "tls", c.Server.TLS.Enabled(), "realm", c.Realm())
 
-	err := s.attend(ctx, failed, hangup)
+	err := s.attend(ctx, failed, e)
 	s.ready.Store(false)
 	log.Info("shutting down")
 	drain, cancel := context.WithTimeout(context.Background(), drainTimeout)
@@ -157,7 +175,7 @@ func (s *service) run(ctx context.Context, public, ops net.Listener, hangup <-ch
 }
 
 // attend reloads when it is told to, when files change, and when keys are due.
-func (s *service) attend(ctx context.Context, failed <-chan error, hangup <-chan os.Signal) error {
+func (s *service) attend(ctx context.Context, failed <-chan error, e events) error {
 	watch := time.NewTicker(watchEvery)
 	defer watch.Stop()
 	renew := time.NewTicker(renewEvery)
@@ -169,7 +187,11 @@ func (s *service) attend(ctx context.Context, failed <-chan error, hangup <-chan
 			return nil
 		case err := <-failed:
 			return err
-		case <-hangup:
+		case <-e.keysChanged:
+			if s.current.Load().config.Issuer.Keys.Store == config.KeysInDatabase {
+				s.reload("keys changed in the database")
+			}
+		case <-e.hangup:
 			if err := s.lasting.audit.Reopen(); err != nil {
 				s.lasting.log.Error("the audit log cannot be opened again, the old file stays in use", "error", err.Error())
 			}
@@ -182,8 +204,12 @@ func (s *service) attend(ctx context.Context, failed <-chan error, hangup <-chan
 				s.reload("file change")
 			}
 			seen = stamp
+			// On the wall's clock, which all replicas share, and which may be set.
+			if next := s.current.Load().ring.Next; !next.IsZero() && time.Now().Round(0).After(next) && time.Since(s.tried) > retryKeys {
+				s.reload("keys due")
+			}
 		case <-renew.C:
-			s.reload("keys due")
+			s.reload("hourly look at the keys")
 			s.sweep(ctx)
 		}
 	}
@@ -236,6 +262,7 @@ func (s *service) sweep(ctx context.Context) {
 // reload builds a new generation and puts it in the place of the old one; a bad one is refused with its reasons.
 func (s *service) reload(why string) {
 	log := s.lasting.log
+	s.tried = time.Now()
 	stamp := stampOf([]string{s.file})
 	c, err := config.Load(s.file, s.hand.settings(), s.hand.sets)
 	var g *generation
@@ -248,8 +275,8 @@ func (s *service) reload(why string) {
 		return
 	}
 	if old := s.running; old.Server.Listen != c.Server.Listen || old.Server.OpsListen != c.Server.OpsListen ||
-		old.Server.TLS != c.Server.TLS || old.Log.Format != c.Log.Format || old.Audit != c.Audit || old.Database != c.Database {
-		log.Warn("a change of server.listen, server.ops_listen, server.tls, log.format, audit or database needs a restart")
+		old.Server.TLS != c.Server.TLS || old.Log.Format != c.Log.Format || old.Server.MaxConnections != c.Server.MaxConnections || old.Audit != c.Audit || old.Database != c.Database {
+		log.Warn("a change of server.listen, server.ops_listen, server.max_connections, server.tls, log.format, audit or database needs a restart")
 	}
 	s.use(g, stamp)
 	log.Info("configuration in use", "why", why)
@@ -267,10 +294,13 @@ func (s *service) use(g *generation, stamp string) {
 		},
 	})
 	expiry := map[string]time.Time{}
-	for _, key := range g.ring.Keys() {
+	for _, key := range g.ring.Published() {
 		if len(key.Chain) > 0 {
 			expiry[key.ID] = key.Chain[0].NotAfter
 		}
+	}
+	if g.ring.Root != nil {
+		expiry[issuer.RootID(g.ring.Root)] = g.ring.Root.NotAfter
 	}
 	s.lasting.metrics.SigningKeys(expiry)
 	for _, warning := range g.ring.Warnings {

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/go-jose/go-jose/v4"
 )
@@ -40,23 +41,36 @@ type Key struct {
 	Chain     []*x509.Certificate // x5c: leaf first, never a root beside it; empty for jwks
 	Anchor    *x509.Certificate   // what the registry is given to trust; nil for jwks
 	Source    string              // file of the private key
-	private   crypto.Signer
-	signer    jose.Signer
+	From      time.Time           // since when it signs, or from when it will; the zero time when that is not known
+	public    crypto.PublicKey
+	signer    jose.Signer // nil when it signs no more
 }
 
 // Public is the verification key.
-func (k *Key) Public() crypto.PublicKey { return k.private.Public() }
+func (k *Key) Public() crypto.PublicKey { return k.public }
+
+// publicKey is a key that signs no more.
+func publicKey(public crypto.PublicKey, algorithm, use, source string) (*Key, error) {
+	id, err := fingerprint(public)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", source, err)
+	}
+	return &Key{ID: id, Algorithm: algorithm, Use: use, Source: source, public: public}, nil
+}
 
 // newKey prepares a key for signing.
 func newKey(private crypto.Signer, algorithm, use, source string, chain []*x509.Certificate, anchor *x509.Certificate) (*Key, error) {
 	if err := fits(private, algorithm); err != nil {
 		return nil, fmt.Errorf("%s: %w", source, err)
 	}
-	id, err := fingerprint(private.Public())
+	k, err := publicKey(private.Public(), algorithm, use, source)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", source, err)
+		return nil, err
 	}
-	k := &Key{ID: id, Algorithm: algorithm, Use: use, Chain: chain, Anchor: anchor, Source: source, private: private}
+	k.Chain, k.Anchor = chain, anchor
+	if len(chain) > 0 {
+		k.From = chain[0].NotBefore.Add(backdate)
+	}
 	options := (&jose.SignerOptions{}).WithType("JWT")
 	if len(chain) > 0 {
 		x5c := make([]string, len(chain))
@@ -65,7 +79,7 @@ func newKey(private crypto.Signer, algorithm, use, source string, chain []*x509.
 		}
 		options = options.WithHeader("x5c", x5c)
 	}
-	signing := jose.SigningKey{Algorithm: jose.SignatureAlgorithm(algorithm), Key: jose.JSONWebKey{Key: private, KeyID: id}}
+	signing := jose.SigningKey{Algorithm: jose.SignatureAlgorithm(algorithm), Key: jose.JSONWebKey{Key: private, KeyID: k.ID}}
 	if k.signer, err = jose.NewSigner(signing, options); err != nil {
 		return nil, fmt.Errorf("%s: %w", source, err)
 	}
@@ -175,16 +189,24 @@ var errExposed = errors.New("everybody on this machine can read it")
 
 var errEncrypted = errors.New("the private key is encrypted; give it without a passphrase")
 
-// readPrivateKey reads the private key of a PEM file: PKCS #8, PKCS #1 or SEC 1. Other blocks are passed over.
-func readPrivateKey(file string) (crypto.Signer, error) {
+// readSecret reads a file that nobody else may read. The key signs tokens for every image: whoever can read it is the
+// token server. Groups are left to the operator, because volumes in Kubernetes are shared with a pod by group.
+func readSecret(file string) ([]byte, error) {
 	data, err := readPEM(file)
 	if err != nil {
 		return nil, err
 	}
-	// The key signs tokens for every image: whoever can read it is the token server. Groups are left to the operator,
-	// because volumes in Kubernetes are shared with a pod by group.
 	if info, err := os.Stat(file); err == nil && info.Mode().Perm()&0o007 != 0 {
 		return nil, fmt.Errorf("%s: %w; run: chmod o-rwx %s", file, errExposed, file)
+	}
+	return data, nil
+}
+
+// readPrivateKey reads the private key of a PEM file: PKCS #8, PKCS #1 or SEC 1. Other blocks are passed over.
+func readPrivateKey(file string) (crypto.Signer, error) {
+	data, err := readSecret(file)
+	if err != nil {
+		return nil, err
 	}
 	private, err := parsePrivateKey(data)
 	if err != nil {
@@ -232,6 +254,14 @@ func readCertificates(file string) ([]*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
+	certificates, err := parseCertificates(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return certificates, nil
+}
+
+func parseCertificates(data []byte) ([]*x509.Certificate, error) {
 	var certificates []*x509.Certificate
 	for {
 		var block *pem.Block
@@ -243,12 +273,12 @@ func readCertificates(file string) ([]*x509.Certificate, error) {
 		}
 		c, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("%s: certificate %d cannot be read: %w", file, len(certificates)+1, err)
+			return nil, fmt.Errorf("certificate %d cannot be read: %w", len(certificates)+1, err)
 		}
 		certificates = append(certificates, c)
 	}
 	if len(certificates) == 0 {
-		return nil, fmt.Errorf("%s: no certificate in PEM form", file)
+		return nil, errors.New("no certificate in PEM form")
 	}
 	return certificates, nil
 }

@@ -7,12 +7,8 @@ import (
 	"fmt"
 	"io/fs"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
-
-	"authserver/internal/durable"
 )
 
 // Kinds of verifiers, as services[].verifier names them.
@@ -35,10 +31,12 @@ type Service struct {
 
 // KeyConfig says which keys there must be.
 type KeyConfig struct {
-	DataDir     string // keys that are made here are kept here
-	Name        string // common name of certificates
-	Services    []Service
-	RotateEvery time.Duration // age at which a leaf under our root is replaced
+	DataDir      string // keys that are made here are kept here
+	Vault        Vault  // or here, when it is not nil
+	Name         string // common name of certificates
+	Services     []Service
+	RotateEvery  time.Duration // age at which a leaf under our root is replaced
+	PublishAhead time.Duration // how long a leaf is published before it signs
 	// Own key and certificates for all services with verifier chain; none = our own root.
 	KeyFile, CertificateFile string
 	// DryRun writes nothing: what is missing is made, used, and forgotten.
@@ -46,64 +44,125 @@ type KeyConfig struct {
 	Now    func() time.Time
 }
 
-// Keyring holds the signing key of every service. It is immutable.
+// Keyring holds the signing key of every service, with those before and after it. It is immutable.
 type Keyring struct {
 	Root     *x509.Certificate // of the chain services; nil without one, or with keys brought by file
+	RootFile string            // of its private key
+	NextRoot *x509.Certificate // what will follow it; nil = none is made yet
 	Warnings []string          // what will stop working if nobody acts
-	keys     []*Key            // each once, in the order of the services
-	services []string
-	byName   map[string]*Key
+	Next     time.Time         // when it should be opened again: a key is due, or is to sign from then, or no longer needed
+	roots    []*x509.Certificate
+	slots    []*slot  // each once, in the order of the services
+	services []string // in the order of the configuration
+	byName   map[string]*slot
 }
 
-// Keys are all signing keys, each once.
-func (r *Keyring) Keys() []*Key { return r.keys }
+// Keys are all keys that sign, each once.
+func (r *Keyring) Keys() []*Key {
+	var keys []*Key
+	for _, s := range r.slots {
+		keys = append(keys, s.current)
+	}
+	return keys
+}
+
+// Published are the keys that sign, those that will, and those whose last tokens may still be good, each once.
+func (r *Keyring) Published() []*Key {
+	var keys []*Key
+	for _, s := range r.slots {
+		keys = append(keys, s.published()...)
+	}
+	return keys
+}
+
+// Roots are what registries with verifier chain are given to trust: our root, the one that will follow it, and the one
+// that it followed lately.
+func (r *Keyring) Roots() []*x509.Certificate { return r.roots }
 
 // Services are the names of the services, in the order of the configuration.
 func (r *Keyring) Services() []string { return r.services }
 
 // For is the signing key of a service, nil for a service that is not listed.
-func (r *Keyring) For(service string) *Key { return r.byName[service] }
-
-// OpenKeyring reads the keys that the services need, and makes those that the data folder lacks. Processes that share
-// the folder wait for each other.
-//
-// The folder holds root.crt and root.key (which may be moved offline until the next leaf is due), chain/ALGORITHM.*,
-// pinned/SERVICE.* and jwks/ALGORITHM.key.
-func OpenKeyring(c KeyConfig) (*Keyring, error) {
-	if !c.DryRun {
-		if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
-			return nil, fmt.Errorf("data folder: %w", err)
-		}
-		// Whoever can write there can put in a root of their own.
-		if info, err := os.Stat(c.DataDir); err == nil && info.Mode().Perm()&0o002 != 0 {
-			return nil, fmt.Errorf("data folder: everybody on this machine can write to %s; run: chmod o-w %s", c.DataDir, c.DataDir)
-		}
-		unlock, err := durable.Lock(c.DataDir)
-		if err != nil {
-			return nil, fmt.Errorf("data folder: %w", err)
-		}
-		defer unlock()
+func (r *Keyring) For(service string) *Key {
+	if s := r.byName[service]; s != nil {
+		return s.current
 	}
-	o := opening{KeyConfig: c, now: c.Now(), ring: &Keyring{byName: map[string]*Key{}}, shared: map[string]*Key{}}
+	return nil
+}
+
+// PublishedFor are the keys of a service, as in Published.
+func (r *Keyring) PublishedFor(service string) []*Key {
+	if s := r.byName[service]; s != nil {
+		return s.published()
+	}
+	return nil
+}
+
+// NextFor is the key that a service will sign with next; nil when none is made yet.
+func (r *Keyring) NextFor(service string) *Key {
+	if s := r.byName[service]; s != nil {
+		return s.next
+	}
+	return nil
+}
+
+// OpenKeyring reads the keys that the services need, and makes those that are lacking or due. Processes that share a
+// vault wait for each other.
+//
+// It holds root.crt and root.key (which may be moved offline until the next leaf is due), chain/ALGORITHM.*,
+// pinned/SERVICE.* and jwks/ALGORITHM.key; what stands beside them is told at slot.
+func OpenKeyring(c KeyConfig) (*Keyring, error) { return c.open(nil) }
+
+// open opens the keyring after change, which may be nil.
+func (c KeyConfig) open(change func(*opening) error) (*Keyring, error) {
+	vault := c.Vault
+	if vault == nil {
+		vault = Folder(c.DataDir)
+	}
+	if c.DryRun {
+		vault = trial(vault)
+	}
+	var ring *Keyring
+	err := vault.Open(func(shelf Shelf) error {
+		o := opening{KeyConfig: c, shelf: shelf, now: c.Now(), ring: &Keyring{byName: map[string]*slot{}}, shared: map[string]*slot{}}
+		if change != nil {
+			if err := change(&o); err != nil {
+				return err
+			}
+		}
+		var err error
+		ring, err = o.build()
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ring, nil
+}
+
+func (o *opening) build() (*Keyring, error) {
 	var faults []error
-	for _, s := range c.Services {
-		key, err := o.key(s)
+	for _, s := range o.Services {
+		slot, err := o.slot(s)
 		if err != nil {
 			faults = append(faults, fmt.Errorf("key of service %q: %w", s.Name, err))
 			continue
 		}
-		o.ring.byName[s.Name] = key
+		o.ring.byName[s.Name] = slot
 		o.ring.services = append(o.ring.services, s.Name)
 	}
-	faults = append(faults, o.ring.pinnedAlone(c.Services)...)
+	faults = append(faults, o.ring.pinnedAlone(o.Services)...)
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
 	}
-	if root := o.ring.Root; root != nil && root.NotAfter.Sub(o.now) < 365*24*time.Hour {
-		o.warn("the root certificate ends %s; make a new one and give it to the registries before", root.NotAfter.Format(time.DateOnly))
+	if root := o.ring.Root; root != nil && root.NotAfter.Sub(o.now) < rootWarning {
+		o.warn("the root certificate ends %s; make the next one (authserver key rotate --root) and give it to the registries before", root.NotAfter.Format(time.DateOnly))
 	}
 	return o.ring, nil
 }
+
+// rootWarning is how long before the end of the root people are told: it takes a while to reach every registry.
+const rootWarning = 365 * 24 * time.Hour
 
 // pinnedAlone refuses a key that a pinned service shares with another. Verifiers that compare with one key check neither
 // iss nor aud (zot, ChartMuseum): a token for the other service would be good there. Keys are compared, not files.
@@ -123,59 +182,68 @@ func (r *Keyring) pinnedAlone(services []Service) []error {
 // opening is one run of OpenKeyring.
 type opening struct {
 	KeyConfig
+	shelf   Shelf
 	now     time.Time
 	ring    *Keyring
-	rootKey crypto.Signer   // nil while offline
-	shared  map[string]*Key // keys that services have in common
+	rootKey crypto.Signer    // nil while offline
+	shared  map[string]*slot // that services have in common
 }
 
 func (o *opening) warn(format string, args ...any) {
 	o.ring.Warnings = append(o.ring.Warnings, fmt.Sprintf(format, args...))
 }
 
-// key finds or makes the key of a service.
-func (o *opening) key(s Service) (*Key, error) {
-	var slot string
-	var open func(slot string) (*Key, error)
-	switch {
+// due notes when the keyring should be opened again.
+func (o *opening) due(at time.Time) {
+	if o.ring.Next.IsZero() || at.Before(o.ring.Next) {
+		o.ring.Next = at
+	}
+}
+
+// slotName is where the key of a service is kept; own tells that it is a file that somebody else made.
+func (o *opening) slotName(s Service) (name string, own bool) {
+	switch algorithm := strings.ToLower(s.Algorithm); {
 	case s.KeyFile != "":
-		slot, open = strings.Join([]string{"file", s.KeyFile, s.CertificateFile, s.Algorithm, s.Verifier}, "\n"), func(string) (*Key, error) {
-			return o.ownKey(s.KeyFile, s.CertificateFile, s.Algorithm, s.Verifier)
-		}
+		return strings.Join([]string{"file", s.KeyFile, s.CertificateFile, s.Algorithm, s.Verifier}, "\n"), true
 	case s.Verifier == VerifierPinned:
-		slot, open = "pinned/"+url.PathEscape(s.Name), func(slot string) (*Key, error) {
-			return o.pinned(slot, s)
-		}
+		return "pinned/" + url.PathEscape(s.Name), false
 	case s.Verifier == VerifierJWKS:
-		slot, open = filepath.Join("jwks", strings.ToLower(s.Algorithm)), func(slot string) (*Key, error) {
-			private, err := o.loadOrGenerate(slot+".key", s.Algorithm)
-			if err != nil {
-				return nil, err
-			}
-			return newKey(private, s.Algorithm, VerifierJWKS, o.path(slot+".key"), nil, nil)
-		}
+		return "jwks/" + algorithm, false
 	case o.KeyFile != "":
-		slot, open = "file "+s.Algorithm, func(string) (*Key, error) {
-			return o.ownKey(o.KeyFile, o.CertificateFile, s.Algorithm, s.Verifier)
-		}
+		return "file " + s.Algorithm, true
 	default:
-		slot, open = filepath.Join("chain", strings.ToLower(s.Algorithm)), func(slot string) (*Key, error) {
-			return o.leaf(slot, s.Algorithm)
-		}
+		return chainFolder + "/" + algorithm, false
 	}
-	if key, ok := o.shared[slot]; ok {
-		return key, nil
+}
+
+// slot finds or makes the keys of a service.
+func (o *opening) slot(s Service) (*slot, error) {
+	name, own := o.slotName(s)
+	if have, ok := o.shared[name]; ok {
+		return have, nil
 	}
-	key, err := open(slot)
+	found := &slot{name: name}
+	var err error
+	switch {
+	case own && s.KeyFile != "":
+		found.current, err = o.ownKey(s.KeyFile, s.CertificateFile, s.Algorithm, s.Verifier)
+	case own:
+		found.current, err = o.ownKey(o.KeyFile, o.CertificateFile, s.Algorithm, s.Verifier)
+	case s.Verifier == VerifierChain:
+		err = o.leaf(found, s.Algorithm)
+	default:
+		err = o.staged(found, s)
+	}
+	if err == nil && !own {
+		err = o.retired(found, s.Algorithm, s.Verifier)
+	}
 	if err != nil {
 		return nil, err
 	}
-	o.shared[slot] = key
-	o.ring.keys = append(o.ring.keys, key)
-	return key, nil
+	o.shared[name] = found
+	o.ring.slots = append(o.ring.slots, found)
+	return found, nil
 }
-
-func (o *opening) path(name string) string { return filepath.Join(o.DataDir, name) }
 
 // ownKey reads a key that somebody else made.
 func (o *opening) ownKey(keyFile, certificateFile, algorithm, verifier string) (*Key, error) {
@@ -203,72 +271,39 @@ func (o *opening) ownKey(keyFile, certificateFile, algorithm, verifier string) (
 	return newKey(private, algorithm, verifier, keyFile, x5c, anchor)
 }
 
-// loadOrGenerate reads a private key of ours, or makes and keeps it.
-func (o *opening) loadOrGenerate(name, algorithm string) (crypto.Signer, error) {
-	file := o.path(name)
-	private, err := readPrivateKey(file)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return private, err
-	}
-	if private, err = generate(algorithm); err != nil {
-		return nil, err
-	}
-	return private, o.keep(file, private, nil)
-}
-
-// keep writes a key, and a certificate beside it, into the data folder.
-func (o *opening) keep(keyFile string, private crypto.Signer, c *x509.Certificate) error {
-	if o.DryRun {
-		return nil
-	}
-	if err := durable.Mkdir(filepath.Dir(keyFile), 0o700); err != nil {
+// staged finds or makes a key that a registry was given itself, so that it is replaced only when an operator says so.
+func (o *opening) staged(into *slot, s Service) error {
+	private, err := o.loadOrGenerate(into.name, s.Algorithm)
+	if err != nil {
 		return err
 	}
-	if private != nil {
-		if err := writePrivateKey(keyFile, private); err != nil {
-			return err
-		}
+	if into.current, err = o.stagedKey(into.name, private, s); err != nil {
+		return err
 	}
-	if c == nil {
-		return nil
-	}
-	return writeCertificate(strings.TrimSuffix(keyFile, ".key")+".crt", c)
-}
-
-// certificateFor reads the self-signed certificate beside a key, or makes it: the key is what counts, so a certificate
-// that was lost can be made again.
-func (o *opening) certificateFor(slot, commonName string, private crypto.Signer) (*x509.Certificate, error) {
-	file := o.path(slot + ".crt")
-	certificates, err := readCertificates(file)
+	private, err = o.readKey(into.nextName())
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		c, err := selfSigned(private, commonName, o.now)
-		if err != nil {
-			return nil, err
-		}
-		return c, o.keep(o.path(slot+".key"), nil, c)
+		return nil
 	case err != nil:
-		return nil, err
+		return err
 	}
-	if _, _, err := checkChain(certificates[:1], private, o.now); err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
-	}
-	return certificates[0], nil
+	into.next, err = o.stagedKey(into.nextName(), private, s)
+	return err
 }
 
-func (o *opening) pinned(slot string, s Service) (*Key, error) {
-	private, err := o.loadOrGenerate(slot+".key", s.Algorithm)
-	if err != nil {
-		return nil, err
+func (o *opening) stagedKey(name string, private crypto.Signer, s Service) (*Key, error) {
+	where := o.shelf.Where(name + keySuffix)
+	if s.Verifier == VerifierJWKS {
+		return newKey(private, s.Algorithm, VerifierJWKS, where, nil, nil)
 	}
 	if err := fits(private, s.Algorithm); err != nil {
-		return nil, fmt.Errorf("%s: %w; or move the file away, and give the registry the new certificate", o.path(slot+".key"), err)
+		return nil, fmt.Errorf("%s: %w; or move the file away, and give the registry the new certificate", where, err)
 	}
-	c, err := o.certificateFor(slot, o.Name+" signing key for "+s.Name, private)
+	c, err := o.certificateFor(name, o.Name+" signing key for "+s.Name, private)
 	if err != nil {
 		return nil, err
 	}
-	return newKey(private, s.Algorithm, VerifierPinned, o.path(slot+".key"), []*x509.Certificate{c}, c)
+	return newKey(private, s.Algorithm, VerifierPinned, where, []*x509.Certificate{c}, c)
 }
 
 // loadRoot reads the root, or makes it when there is neither its certificate nor its key.
@@ -276,91 +311,149 @@ func (o *opening) loadRoot() error {
 	if o.ring.Root != nil {
 		return nil
 	}
-	private, err := readPrivateKey(o.path("root.key"))
-	switch {
-	case err == nil:
-	case !errors.Is(err, fs.ErrNotExist):
-		return err
-	default: // the key may be offline, but then the certificate is here
-		certificates, err := readCertificates(o.path("root.crt"))
-		if err == nil {
-			o.ring.Root = certificates[0]
-			return nil
-		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		// Signing keys without a root: it was lost, or is elsewhere. A new one would be trusted by no registry.
-		if leaves, err := os.ReadDir(o.path("chain")); err == nil && len(leaves) > 0 {
-			return fmt.Errorf("%s is not there, but signing keys under it are (%s); bring it back, or remove them to begin with a new root, which every registry must then be given",
-				o.path("root.crt"), o.path("chain"))
-		}
-		if private, err = o.loadOrGenerate("root.key", ES256); err != nil {
-			return err
-		}
-	}
-	root, err := o.certificateFor("root", o.Name+" token root", private)
+	root, private, err := o.readRoot()
 	if err != nil {
 		return err
 	}
-	o.ring.Root, o.rootKey = root, private
+	o.ring.Root, o.rootKey, o.ring.roots = root, private, []*x509.Certificate{root}
+	o.ring.RootFile = o.shelf.Where(rootSlot.name + keySuffix)
+	next, err := o.readCertificates(rootSlot.nextName())
+	switch {
+	case err == nil:
+		o.ring.NextRoot, o.ring.roots = next[0], append(o.ring.roots, next[0])
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	return o.retiredNames(rootSlot, func(name string) error {
+		old, err := o.readPEM(name, parseCertificates)
+		if err == nil {
+			o.ring.roots = append(o.ring.roots, old[0])
+		}
+		return err
+	})
+}
+
+func (o *opening) readRoot() (*x509.Certificate, crypto.Signer, error) {
+	private, err := o.readKey(rootSlot.name)
+	switch {
+	case err == nil:
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, nil, err
+	default: // the key may be offline, but then the certificate is here
+		certificates, err := o.readCertificates(rootSlot.name)
+		if err == nil {
+			return certificates[0], nil, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return nil, nil, err
+		}
+		// Signing keys without a root: it was lost, or is elsewhere. A new one would be trusted by no registry.
+		if leaves, err := o.shelf.List(chainFolder); err == nil && len(leaves) > 0 {
+			return nil, nil, fmt.Errorf("%s is not there, but signing keys under it are (%s); bring it back, or remove them to begin with a new root, which every registry must then be given",
+				o.shelf.Where(rootSlot.name+certificateSuffix), o.shelf.Where(chainFolder))
+		}
+		if private, err = o.loadOrGenerate(rootSlot.name, ES256); err != nil {
+			return nil, nil, err
+		}
+	}
+	root, err := o.certificateFor(rootSlot.name, o.Name+" token root", private)
+	return root, private, err
+}
+
+// leaf finds the signing key for an algorithm under the root. It makes one when there is none; it makes the next one
+// when that is due, and lets it sign from its time on.
+func (o *opening) leaf(into *slot, algorithm string) error {
+	if err := o.loadRoot(); err != nil {
+		return err
+	}
+	current, err := o.readLeaf(into.name, algorithm)
+	if unmendable(err) {
+		return err
+	}
+	next, nextErr := o.readLeaf(into.nextName(), algorithm)
+	switch {
+	case unmendable(nextErr):
+		return nextErr
+	case nextErr != nil && !errors.Is(nextErr, fs.ErrNotExist):
+		o.warn("the next signing key %s cannot be used and is left out: %v", o.shelf.Where(into.nextName()+keySuffix), nextErr)
+	case nextErr == nil && (err != nil || !o.now.Before(next.From)):
+		if err := o.promote(into); err != nil {
+			return err
+		}
+		if current, err = o.readLeaf(into.name, algorithm); err != nil {
+			return err
+		}
+		next = nil
+	}
+	due := err != nil || o.now.Sub(current.From) >= o.RotateEvery-o.PublishAhead
+	switch {
+	case !due || next != nil:
+	case o.rootKey == nil && err != nil:
+		return fmt.Errorf("no signing key can be used (%w), and a new one needs %s, which is not there; bring it back", err, o.shelf.Where(rootSlot.name+keySuffix))
+	case o.rootKey == nil:
+		o.warn("the signing key %s is due to be replaced, but %s is not there; it is good until %s",
+			current.Source, o.shelf.Where(rootSlot.name+keySuffix), current.Chain[0].NotAfter.Format(time.DateOnly))
+	case err == nil && o.PublishAhead > 0:
+		if next, err = o.makeLeaf(into.nextName(), algorithm, o.now.Add(o.PublishAhead)); err != nil {
+			return err
+		}
+	default:
+		if err == nil {
+			if err := o.retire(into, current); err != nil {
+				return err
+			}
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			o.warn("the signing key %s was replaced: %v", o.shelf.Where(into.name+keySuffix), err)
+		}
+		if current, err = o.makeLeaf(into.name, algorithm, o.now); err != nil {
+			return err
+		}
+	}
+	into.current, into.next = current, next
+	if next != nil {
+		o.due(next.From)
+	} else {
+		o.due(current.From.Add(o.RotateEvery - o.PublishAhead))
+	}
 	return nil
 }
 
-// leaf reads the signing key for an algorithm under the root; it makes one when there is none, or when it is due.
-func (o *opening) leaf(slot, algorithm string) (*Key, error) {
-	if err := o.loadRoot(); err != nil {
-		return nil, err
-	}
-	keyFile, certificateFile := o.path(slot+".key"), o.path(slot+".crt")
-	key, err := o.readLeaf(keyFile, certificateFile, algorithm)
-	if errors.Is(err, errExposed) || errors.Is(err, fs.ErrPermission) {
-		return nil, err // for the operator to mend, not for us to replace
-	}
-	due := err != nil || o.now.Sub(key.Chain[0].NotBefore.Add(backdate)) >= o.RotateEvery
-	if !due {
-		return key, nil
-	}
-	if o.rootKey == nil {
-		if err != nil {
-			return nil, fmt.Errorf("no signing key can be used (%w), and a new one needs %s, which is not there; bring it back", err, o.path("root.key"))
-		}
-		o.warn("the signing key %s is due to be replaced, but %s is not there; it is good until %s",
-			keyFile, o.path("root.key"), key.Chain[0].NotAfter.Format(time.DateOnly))
-		return key, nil
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		o.warn("the signing key %s was replaced: %v", keyFile, err)
-	}
+// unmendable tells what is for the operator to mend, not for us to replace.
+func unmendable(err error) bool {
+	return errors.Is(err, errExposed) || errors.Is(err, fs.ErrPermission) || errors.Is(err, errSealed)
+}
+
+func (o *opening) makeLeaf(name, algorithm string, from time.Time) (*Key, error) {
 	private, err := generate(algorithm)
 	if err != nil {
 		return nil, err
 	}
-	c, err := leafCertificate(private.Public(), o.Name+" token signing key", o.ring.Root, o.rootKey, o.now)
+	c, err := leafCertificate(private.Public(), o.Name+" token signing key", o.ring.Root, o.rootKey, from)
 	if err != nil {
 		return nil, err
 	}
-	if err := o.keep(keyFile, private, c); err != nil {
+	if err := o.keep(name, private, c); err != nil {
 		return nil, err
 	}
-	return newKey(private, algorithm, VerifierChain, keyFile, []*x509.Certificate{c}, o.ring.Root)
+	return newKey(private, algorithm, VerifierChain, o.shelf.Where(name+keySuffix), []*x509.Certificate{c}, o.ring.Root)
 }
 
 // readLeaf reads a leaf and checks it as a registry would.
-func (o *opening) readLeaf(keyFile, certificateFile, algorithm string) (*Key, error) {
-	private, err := readPrivateKey(keyFile)
+func (o *opening) readLeaf(name, algorithm string) (*Key, error) {
+	private, err := o.readKey(name)
 	if err != nil {
 		return nil, err
 	}
-	certificates, err := readCertificates(certificateFile)
+	certificates, err := o.readCertificates(name)
 	if err != nil {
 		return nil, err
 	}
+	where := o.shelf.Where(name + certificateSuffix)
 	if _, _, err := checkChain(certificates[:1], private, o.now); err != nil {
-		return nil, fmt.Errorf("%s: %w", certificateFile, err)
+		return nil, fmt.Errorf("%s: %w", where, err)
 	}
 	if err := certificates[0].CheckSignatureFrom(o.ring.Root); err != nil {
-		return nil, fmt.Errorf("%s: not signed by %s: %w", certificateFile, o.path("root.crt"), err)
+		return nil, fmt.Errorf("%s: not signed by %s: %w", where, o.shelf.Where(rootSlot.name+certificateSuffix), err)
 	}
-	return newKey(private, algorithm, VerifierChain, keyFile, certificates[:1], o.ring.Root)
+	return newKey(private, algorithm, VerifierChain, o.shelf.Where(name+keySuffix), certificates[:1], o.ring.Root)
 }

@@ -252,7 +252,7 @@ func TestARootNearItsEndIsAWarning(t *testing.T) {
 		t.Errorf("more than a year before: %q", ring.Warnings)
 	}
 	ring := openAt(t, now.Add(9*365*day+day), c)
-	if want := []string{"the root certificate ends 2036-03-01; make a new one and give it to the registries before"}; !slices.Equal(ring.Warnings, want) {
+	if want := []string{"the root certificate ends 2036-03-01; make the next one (authserver key rotate --root) and give it to the registries before"}; !slices.Equal(ring.Warnings, want) {
 		t.Errorf("got  %q\nwant %q", ring.Warnings, want)
 	}
 }

@@ -11,8 +11,6 @@ import (
 	"fmt"
 	"math/big"
 	"time"
-
-	"authserver/internal/durable"
 )
 
 // Lifetimes of certificates. Registries look at the dates of every certificate in x5c, with no leeway, on their own
@@ -38,15 +36,15 @@ func selfSigned(private crypto.Signer, name string, now time.Time) (*x509.Certif
 	return sign(template, template, private.Public(), private)
 }
 
-// leafCertificate makes the certificate of a signing key under root.
-func leafCertificate(public crypto.PublicKey, name string, root *x509.Certificate, rootKey crypto.Signer, now time.Time) (*x509.Certificate, error) {
-	end := now.Add(leafLifetime)
+// leafCertificate makes the certificate of a key that will sign from a time, under root.
+func leafCertificate(public crypto.PublicKey, name string, root *x509.Certificate, rootKey crypto.Signer, from time.Time) (*x509.Certificate, error) {
+	end := from.Add(leafLifetime)
 	if end.After(root.NotAfter) {
 		end = root.NotAfter
 	}
 	template := &x509.Certificate{
 		Subject:               pkix.Name{CommonName: name},
-		NotBefore:             now.Add(-backdate),
+		NotBefore:             from.Add(-backdate),
 		NotAfter:              end,
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		BasicConstraintsValid: true,
@@ -101,14 +99,18 @@ func EncodeCertificates(certificates ...*x509.Certificate) []byte {
 	return out.Bytes()
 }
 
-func writePrivateKey(file string, private crypto.Signer) error {
+func encodePrivateKey(private crypto.Signer) ([]byte, error) {
 	der, err := x509.MarshalPKCS8PrivateKey(private)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return durable.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
-func writeCertificate(file string, c *x509.Certificate) error {
-	return durable.WriteFile(file, EncodeCertificates(c), 0o644)
+func encodePublicKey(public crypto.PublicKey) ([]byte, error) {
+	der, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		return nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), nil
 }

@@ -40,6 +40,11 @@ func verified(s Service, ring *Keyring, token, kid string, now time.Time) (claim
 		// distribution registry/auth/token/token.go, verifyCertificateChain
 		roots := x509.NewCertPool()
 		roots.AddCert(key.Anchor)
+		if kid == "" {
+			for _, root := range ring.Roots() {
+				roots.AddCert(root)
+			}
+		}
 		chains, err := header.Certificates(x509.VerifyOptions{Roots: roots, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
 		if err != nil {
 			return c, fmt.Errorf("its certificates: %w", err)
@@ -47,11 +52,18 @@ func verified(s Service, ring *Keyring, token, kid string, now time.Time) (claim
 		public = chains[0][0].PublicKey
 	case VerifierPinned:
 		public = key.Anchor.PublicKey
+		if old := keyOf(ring.PublishedFor(s.Name), header.KeyID); kid == "" && old != nil {
+			public = old.Public()
+		}
 	case VerifierJWKS:
 		if _, hasX5C := header.ExtraHeaders["x5c"]; hasX5C || len(key.Chain) > 0 {
 			return c, errors.New("it carries certificates, which a registry with a JWKS alone refuses")
 		}
-		public = key.Public()
+		known := keyOf(ring.PublishedFor(s.Name), header.KeyID)
+		if known == nil {
+			return c, errors.New("its kid is in no JWKS of ours")
+		}
+		public = known.Public()
 	default:
 		return c, fmt.Errorf("verifier %q is not known", s.Verifier)
 	}
@@ -71,6 +83,15 @@ func verified(s Service, ring *Keyring, token, kid string, now time.Time) (claim
 		return c, errors.New("it has no access list")
 	}
 	return c, nil
+}
+
+func keyOf(keys []*Key, id string) *Key {
+	for _, k := range keys {
+		if k.ID == id {
+			return k
+		}
+	}
+	return nil
 }
 
 // selfCheck mints a token for every service and verifies it.

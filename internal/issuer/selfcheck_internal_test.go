@@ -52,8 +52,11 @@ func TestTheSelfCheckVerifiesAsARegistryWould(t *testing.T) {
 		if verifier != VerifierJWKS {
 			options = options.WithHeader("x5c", []string{base64.StdEncoding.EncodeToString(forged.Chain[0].Raw)})
 		}
-		var err error
-		if forged.signer, err = jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: forged.private, KeyID: key.ID}}, options); err != nil {
+		private, err := readPrivateKey(forged.Source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if forged.signer, err = jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: private, KeyID: key.ID}}, options); err != nil {
 			t.Fatal(err)
 		}
 		with := func(change func(c *claims)) string {

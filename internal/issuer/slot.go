@@ -1,0 +1,215 @@
+package issuer
+
+import (
+	"crypto"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"time"
+)
+
+// slot is the place of one key, and of those before and after it:
+//
+//	NAME.key, NAME.crt            signs
+//	NAME.next.key, NAME.next.crt  will sign
+//	NAME.old/TIME.pem             signed until TIME: the public half, until its last token has expired
+type slot struct {
+	name    string
+	current *Key
+	next    *Key   // nil = none is made yet
+	old     []*Key // which sign no more
+}
+
+const (
+	keySuffix         = ".key"
+	certificateSuffix = ".crt"
+	oldTime           = "20060102T150405.000Z"
+	chainFolder       = "chain"
+)
+
+// rootSlot is where the root is kept.
+var rootSlot = &slot{name: "root"}
+
+func (s *slot) nextName() string  { return s.name + ".next" }
+func (s *slot) oldFolder() string { return s.name + ".old" }
+
+func (s *slot) published() []*Key {
+	keys := []*Key{s.current}
+	if s.next != nil {
+		keys = append(keys, s.next)
+	}
+	return append(keys, s.old...)
+}
+
+// goodAfter is how long after a key has signed last its tokens may be good: the longest lifetime, and what clocks differ.
+func (o *opening) goodAfter() time.Duration {
+	longest := time.Duration(0)
+	for _, s := range o.Services {
+		longest = max(longest, s.Lifetime)
+	}
+	return longest + 5*time.Minute
+}
+
+func (o *opening) readKey(name string) (crypto.Signer, error) {
+	data, err := o.shelf.Read(name + keySuffix)
+	if err != nil {
+		return nil, err
+	}
+	private, err := parsePrivateKey(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", o.shelf.Where(name+keySuffix), err)
+	}
+	return private, nil
+}
+
+func (o *opening) readCertificates(name string) ([]*x509.Certificate, error) {
+	return o.readPEM(name+certificateSuffix, parseCertificates)
+}
+
+func (o *opening) readPEM(name string, parse func([]byte) ([]*x509.Certificate, error)) ([]*x509.Certificate, error) {
+	data, err := o.shelf.Read(name)
+	if err != nil {
+		return nil, err
+	}
+	certificates, err := parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", o.shelf.Where(name), err)
+	}
+	return certificates, nil
+}
+
+// loadOrGenerate reads a private key of ours, or makes and keeps it.
+func (o *opening) loadOrGenerate(name, algorithm string) (crypto.Signer, error) {
+	private, err := o.readKey(name)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return private, err
+	}
+	if private, err = generate(algorithm); err != nil {
+		return nil, err
+	}
+	return private, o.keep(name, private, nil)
+}
+
+// keep writes a key, and a certificate beside it.
+func (o *opening) keep(name string, private crypto.Signer, c *x509.Certificate) error {
+	data, err := encodePrivateKey(private)
+	if err != nil {
+		return err
+	}
+	if err := o.shelf.Write(name+keySuffix, data); err != nil || c == nil {
+		return err
+	}
+	return o.shelf.Write(name+certificateSuffix, EncodeCertificates(c))
+}
+
+// certificateFor reads the self-signed certificate beside a key, or makes it: the key is what counts, so a certificate
+// that was lost can be made again.
+func (o *opening) certificateFor(name, commonName string, private crypto.Signer) (*x509.Certificate, error) {
+	certificates, err := o.readCertificates(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		c, err := selfSigned(private, commonName, o.now)
+		if err != nil {
+			return nil, err
+		}
+		return c, o.shelf.Write(name+certificateSuffix, EncodeCertificates(c))
+	case err != nil:
+		return nil, err
+	}
+	if _, _, err := checkChain(certificates[:1], private, o.now); err != nil {
+		return nil, fmt.Errorf("%s: %w", o.shelf.Where(name+certificateSuffix), err)
+	}
+	return certificates[0], nil
+}
+
+// retire keeps the public half of a key that signs no more.
+func (o *opening) retire(s *slot, key *Key) error {
+	data, err := encodePublicKey(key.Public())
+	if err != nil {
+		return err
+	}
+	return o.shelf.Write(s.oldFolder()+"/"+o.now.UTC().Format(oldTime)+".pem", data)
+}
+
+// promote puts the next key in the place of the current one. A process that dies on the way leaves a pair that does not
+// belong together, and the next one, which is then promoted again.
+func (o *opening) promote(s *slot) error {
+	for _, suffix := range []string{keySuffix, certificateSuffix} {
+		data, err := o.shelf.Read(s.nextName() + suffix)
+		if errors.Is(err, fs.ErrNotExist) && suffix == certificateSuffix {
+			continue // verifier jwks has none
+		}
+		if err != nil {
+			return err
+		}
+		if suffix == keySuffix {
+			if current, err := o.readKey(s.name); err == nil {
+				key, err := publicKey(current.Public(), "", "", "")
+				if err != nil {
+					return err
+				}
+				if err := o.retire(s, key); err != nil {
+					return err
+				}
+			}
+		}
+		if err := o.shelf.Write(s.name+suffix, data); err != nil {
+			return err
+		}
+	}
+	return o.drop(s.nextName())
+}
+
+// drop removes a key and its certificate.
+func (o *opening) drop(name string) error {
+	return errors.Join(o.shelf.Remove(name+keySuffix), o.shelf.Remove(name+certificateSuffix))
+}
+
+// retired reads the keys that sign no more.
+func (o *opening) retired(into *slot, algorithm, verifier string) error {
+	return o.retiredNames(into, func(name string) error {
+		data, err := o.shelf.Read(name)
+		if err != nil {
+			return err
+		}
+		block, _ := pem.Decode(data)
+		if block == nil {
+			return fmt.Errorf("%s: no public key in PEM form", o.shelf.Where(name))
+		}
+		public, err := x509.ParsePKIXPublicKey(block.Bytes)
+		if err != nil {
+			return fmt.Errorf("%s: %w", o.shelf.Where(name), err)
+		}
+		key, err := publicKey(public, algorithm, verifier, o.shelf.Where(name))
+		if err == nil && key.ID != into.current.ID { // one that a dying process retired, and did not replace
+			into.old = append(into.old, key)
+		}
+		return err
+	})
+}
+
+// retiredNames calls do with the names of what a slot has retired, and removes what is good for nothing any more.
+func (o *opening) retiredNames(s *slot, do func(name string) error) error {
+	names, err := o.shelf.List(s.oldFolder())
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		at, err := time.Parse(oldTime, strings.TrimSuffix(name[len(s.oldFolder())+1:], ".pem"))
+		if err != nil {
+			continue // not ours
+		}
+		if end := at.Add(o.goodAfter()); o.now.Before(end) {
+			o.due(end)
+			if err := do(name); err != nil {
+				o.warn("a key that signs no more cannot be read, and is left out: %v", err)
+			}
+		} else if err := o.shelf.Remove(name); err != nil {
+			o.warn("a key that signs no more cannot be removed: %v", err)
+		}
+	}
+	return nil
+}
