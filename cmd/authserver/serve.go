@@ -137,6 +137,8 @@ func (s *service) run(ctx context.Context, public, ops net.Listener, e events) e
 	publicServer := server.NewHTTP(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.current.Load().handler.ServeHTTP(w, r) // one generation for the whole request
 	}), log)
+	limited := server.LimitConnections(public, c.Server.MaxConnections)
+	publicServer.ConnState = limited.State
 	failed := make(chan error, 2)
 	serve := func(srv *http.Server, ln net.Listener, withTLS bool) {
 		var err error
@@ -156,7 +158,7 @@ func (s *service) run(ctx context.Context, public, ops net.Listener, e events) e
 		}
 		publicServer.TLSConfig = certificate.Config(c.Server.TLS.MinVersion)
 	}
-	go serve(publicServer, public, c.Server.TLS.Enabled())
+	go serve(publicServer, limited, c.Server.TLS.Enabled())
 	opsServer := server.NewHTTP(server.NewOps(s.lasting.metrics, s.ready.Load), log)
 	opsServer.WriteTimeout = 2 * time.Minute // profiles take their time
 	if ops != nil {

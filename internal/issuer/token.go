@@ -12,6 +12,9 @@ import (
 	"authserver/internal/scope"
 )
 
+// maxToken bounds a token, in bytes: it stands twice in an answer, of which crane reads 64 KiB.
+const maxToken = 31 << 10
+
 // skew is how far nbf and iat lie back: Distribution 2.5 and zot take no token from the future, not by a second.
 const skew = 30 * time.Second
 

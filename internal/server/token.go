@@ -79,6 +79,9 @@ func refusal(r issuer.Request, err error) problem {
 	case errors.Is(err, issuer.ErrUnknownService):
 		return problem{status: http.StatusBadRequest, code: "UNSUPPORTED", oauth: "invalid_target", err: err,
 			message: fmt.Sprintf("service %.64q is not served here; its name must be one of services[].name in authserver.yaml", r.Service)}
+	case errors.Is(err, issuer.ErrTooLarge):
+		return problem{status: http.StatusBadRequest, code: "UNSUPPORTED", oauth: "invalid_scope", err: err,
+			message: "the token would be larger than clients read; ask for fewer scopes at once"}
 	case errors.Is(err, issuer.ErrAccount):
 		return problem{status: http.StatusUnauthorized, code: "UNAUTHORIZED", oauth: "invalid_grant", err: err,
 			message: "the account parameter names somebody else than the credentials"}
