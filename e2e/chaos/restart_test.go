@@ -14,12 +14,15 @@ import (
 
 // Three replicas behind a proxy are restarted one after another, and no client notices.
 func TestRollingRestart(t *testing.T) {
-	for name, proxy := range map[string]func(*testing.T, int, []*harness.Authserver){"haproxy": haproxy, "nginx": nginx} {
-		t.Run(name, func(t *testing.T) {
+	for _, proxy := range []struct {
+		name  string
+		start func(*testing.T, int, []*harness.Authserver)
+	}{{"haproxy", haproxy}, {"nginx", nginx}} {
+		t.Run(proxy.name, func(t *testing.T) {
 			a := open(t, harness.Options{Database: harness.Database(t)})
 			servers := []*harness.Authserver{a, a.Replica(t, auditIn(t)), a.Replica(t, auditIn(t))}
 			port := harness.FreePort(t)
-			proxy(t, port, servers)
+			proxy.start(t, port, servers)
 			ordeal{
 				servers: servers,
 				clients: at(fmt.Sprintf("http://127.0.0.1:%d", port), a.Service, clients(t, a)),

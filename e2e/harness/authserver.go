@@ -39,8 +39,8 @@ type Authserver struct {
 	Ops      string // http://127.0.0.1:PORT
 	Service  string
 	Issuer   string
-	Root     string // path of the root certificate
-	Password string // of admin
+	Root     string   // path of the root certificate
+	Password string   // of admin
 	Sets     []string // key.path=value, laid over the configuration by Restart
 	binary   string
 	under    []string
