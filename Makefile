@@ -26,7 +26,7 @@ test: lint ## vet, static analysis, and all unit tests with the race detector
 e2e: ## real registries and real clients against the built program
 	bash e2e/run.sh
 
-chaos: ## break what authserver lives on, one thing at a time, under load; about ten minutes
+chaos: ## break what authserver lives on, one thing at a time, under load
 	bash e2e/chaos.sh
 
 lint: ## gofmt, vet, staticcheck

@@ -71,7 +71,7 @@ func TestKeysRotate(t *testing.T) {
 	}
 }
 
-// keysInPostgres also holds for the commands of the test.
+// keysInPostgres holds for all commands of the test.
 func keysInPostgres(t *testing.T) harness.Options {
 	key := make([]byte, 32)
 	rand.Read(key)

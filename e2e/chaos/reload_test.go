@@ -23,6 +23,15 @@ rules:
 `, which)
 }
 
+// inUse complains when an answer is not of that generation.
+func inUse(t *testing.T, a *harness.Authserver, which string) {
+	t.Helper()
+	c := at(a.URL, a.Service, []client{{name: "nobody", more: []string{"either/" + which}}})[0]
+	if r := c.ask(ops); !r.claims.grants("either/" + which) {
+		t.Errorf("a policy that was changed during the fault is not in use after it: %s, %v", r, r.claims.Access)
+	}
+}
+
 // Files are replaced ten times a second, in the two ways that are usual: one by one by renaming, and all of a mounted
 // folder at once by a link (Kubernetes). Nobody is refused, and each answer is of one generation.
 func TestReloads(t *testing.T) {
