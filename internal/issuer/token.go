@@ -54,12 +54,10 @@ func mint(s Service, key *Key, subject string, granted scope.Set, now time.Time,
 	if err != nil {
 		return "", "", fmt.Errorf("making a token: %w", err)
 	}
-	signed, err := key.signer.Sign(payload)
-	if err != nil {
+	if token, err = key.signer.sign(payload); err != nil {
 		return "", "", fmt.Errorf("signing a token: %w", err)
 	}
-	token, err = signed.CompactSerialize()
-	return token, jti, err
+	return token, jti, nil
 }
 
 // JWKS is the JSON Web Key Set (RFC 7517 §5) of the given keys, public halves only.

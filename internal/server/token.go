@@ -356,6 +356,10 @@ func writeAs(w http.ResponseWriter, status int, media string, body any) {
 	if err != nil { // our own types do not fail
 		status, data = http.StatusInternalServerError, []byte("{}")
 	}
+	send(w, status, media, data)
+}
+
+func send(w http.ResponseWriter, status int, media string, data []byte) {
 	h := w.Header()
 	h.Set("Content-Type", media)
 	h.Set("Content-Length", strconv.Itoa(len(data)))

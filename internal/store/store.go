@@ -85,7 +85,7 @@ func New(c Config) (*Store, error) {
 	if s.observe = c.Observe; s.observe == nil {
 		s.observe = func(string, time.Duration) {}
 	}
-	s.recent = &recent{start: time.Now()}
+	s.recent = newRecent()
 	return s, nil
 }
 

@@ -32,6 +32,7 @@ type guarded struct {
 	throttle throttle
 	events   GuardEvents
 	elapsed  func() time.Duration // since the process began: a clock that nobody sets
+	pause    func(ctx context.Context, d time.Duration)
 }
 
 // Limits of a guard.
@@ -60,7 +61,8 @@ func NewGuard(events GuardEvents) *Guard {
 		events.HeldBack = func(string) {}
 	}
 	start := time.Now()
-	g := &Guard{&guarded{memory: newMemory(), events: events, elapsed: func() time.Duration { return time.Since(start) }}, new(atomic.Int64)}
+	g := &Guard{&guarded{memory: newMemory(), events: events, elapsed: func() time.Duration { return time.Since(start) }, pause: pause}, new(atomic.Int64)}
+	g.throttle.charged.most = mostCounters
 	g.Limit(Limits{})
 	return g
 }
@@ -98,22 +100,29 @@ func (g *Guard) check(ctx context.Context, c Credentials, hash []byte, cost int)
 		return false, err
 	}
 	limits := g.limits.Load()
-	q := question{Credentials: c, hash: hash, cost: cost, digest: g.memory.digest(c.Username, hash, c.Password)}
-	switch g.memory.recall(q.digest, g.elapsed(), limits) {
+	q := &question{Credentials: c, hash: hash, cost: cost, digest: g.memory.digest(c.Username, hash, c.Password)}
+	remembered := g.memory.recall(q.digest, g.elapsed(), limits)
+	q.trusted = remembered == rightLately || remembered == rightOnce
+	// Before anything is said of the password, be it that somebody else was wrong with it.
+	if err := g.throttle.admit(q, g.elapsed(), limits.Throttle); err != nil {
+		return false, g.heldBack(err)
+	}
+	switch remembered {
 	case rightLately:
 		g.events.Recalled("hit")
 		return true, nil
 	case wrongLately:
 		g.events.Recalled("refused")
 		return false, nil
-	case rightOnce:
-		q.trusted = true
 	}
 	ok, shared, err := g.flights.join(ctx, q.digest, func(ctx context.Context) (bool, error) { return g.ask(ctx, q, limits) })
 	if shared {
 		g.events.Recalled("shared")
 	} else {
 		g.events.Recalled("miss")
+	}
+	if ok {
+		g.throttle.right(q, g.elapsed(), limits.Throttle)
 	}
 	return ok, err
 }
@@ -132,18 +141,11 @@ type question struct {
 // A refusal takes as long as one at the highest cost: costs are powers of two, so one more comparison at each cost from
 // the hash's own up to the highest but one adds up to exactly that. All are done in one turn, because waiting for
 // several turns on a busy machine would tell users apart as well.
-func (g *Guard) ask(ctx context.Context, q question, limits *Limits) (bool, error) {
-	if err := g.allowed(q, limits); err != nil {
-		return false, err
-	}
-	if err := g.turns.take(ctx); err != nil {
+func (g *Guard) ask(ctx context.Context, q *question, limits *Limits) (bool, error) {
+	if err := g.turns.take(ctx, q.trusted); err != nil {
 		return false, g.heldBack(err)
 	}
 	defer g.turns.giveBack()
-	// Again, because others may have failed while this one waited: guesses sent all at once are no way around the limit.
-	if err := g.allowed(q, limits); err != nil {
-		return false, err
-	}
 	if g.compare(q.hash, q.cost, q.Password) {
 		g.memory.right(q.digest, g.elapsed(), limits)
 		return true, nil
@@ -152,15 +154,8 @@ func (g *Guard) ask(ctx context.Context, q question, limits *Limits) (bool, erro
 		g.compare(decoy(cost), cost, q.Password)
 	}
 	g.memory.wrong(q.digest, g.elapsed(), limits)
-	g.throttle.failed(q.Username, q.From, g.elapsed(), limits.Throttle)
+	g.throttle.wrong(q.Username, g.elapsed(), limits.Throttle)
 	return false, nil
-}
-
-func (g *Guard) allowed(q question, limits *Limits) error {
-	if q.trusted {
-		return nil
-	}
-	return g.heldBack(g.throttle.allow(q.Username, q.From, g.elapsed(), limits.Throttle))
 }
 
 func (g *Guard) heldBack(err error) error {
@@ -180,9 +175,31 @@ func (g *Guard) Refuse(ctx context.Context, c Credentials) error {
 	return err
 }
 
+// grain is what the time of a refusal is rounded up to. It is longer than a directory needs to answer, and next to what a
+// comparison takes it is little.
+const grain = 25 * time.Millisecond
+
+// blur rounds up the time that a refusal takes, since it began. One that needs no comparison would else be so quick that
+// the clock tells what the directory knew by heart from what it had to look for, and a name of the first backend from one
+// that all were asked about.
+func (g *Guard) blur(ctx context.Context, began time.Duration) {
+	if l := g.limits.Load(); l.Remember > 0 || l.Throttle.enabled() { // else every refusal is compared
+		g.pause(ctx, grain-(g.elapsed()-began)%grain)
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
 // Hash is HashPassword within the bound on comparisons at once.
 func (g *Guard) Hash(ctx context.Context, password string, cost int) (string, error) {
-	if err := g.turns.take(ctx); err != nil {
+	if err := g.turns.take(ctx, false); err != nil {
 		return "", g.heldBack(err)
 	}
 	defer g.turns.giveBack()
