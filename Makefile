@@ -9,7 +9,7 @@ AUTH_PORT ?= 5001
 OPS_PORT ?= 5002
 DIR      ?= run
 
-.PHONY: help build run test e2e lint fuzz bench microbench clean image
+.PHONY: help build run test e2e chaos lint fuzz bench microbench clean image
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -25,6 +25,9 @@ test: lint ## vet, static analysis, and all unit tests with the race detector
 
 e2e: ## real registries and real clients against the built program
 	bash e2e/run.sh
+
+chaos: ## break what authserver lives on, one thing at a time, under load
+	bash e2e/chaos.sh
 
 lint: ## gofmt, vet, staticcheck
 	@test -z "$$(gofmt -l cmd internal e2e)" || { gofmt -l cmd internal e2e; echo "not gofmt'ed"; exit 1; }

@@ -199,14 +199,19 @@ func (s *Store) Settle(ctx context.Context) {
 
 // change is tx for what others may remember: accounts, groups and tokens that end.
 func (s *Store) change(ctx context.Context, do func(runner) error) error {
+	done := false
 	err := s.tx(ctx, func(on runner) error {
-		if err := do(on); err != nil {
-			return err
+		err := do(on)
+		if err == nil {
+			err = s.revise(ctx, on, partAccounts)
 		}
-		return s.revise(ctx, on, partAccounts)
+		done = err == nil
+		return err
 	})
-	s.recent.forget() // also after an error: it may have come through all the same
-	s.recent.changed.Store(true)
+	if done { // also when there is an error: it may have come through all the same
+		s.recent.forget()
+		s.recent.changed.Store(true)
+	}
 	return err
 }
 

@@ -109,6 +109,16 @@ func TestWhoAsksAgainIsAnsweredWithoutSQL(t *testing.T) {
 		}
 
 		// A use is noted in the database and in what is remembered, and makes it forget nothing.
+		// Nor does a change that is none make it forget: anybody could ask for one, again and again.
+		before = s.reads.Load()
+		is(t, s.RemoveAccount(ctx, "nobody"), users.ErrNotFound)
+		is(t, s.RevokeAccessTokenOf(ctx, store.Owner{Name: "alice"}, "none"), users.ErrNotFound)
+		is(t, s.AddGroup(ctx, "dev", now), users.ErrConflict)
+		ask()
+		if s.reads.Load() != before {
+			t.Errorf("%d readings after nothing was changed", s.reads.Load()-before)
+		}
+
 		before = s.reads.Load()
 		later := now.Add(time.Minute)
 		must(t, s.AccessTokenUsed(ctx, "t", later, "192.0.2.1"))

@@ -2,6 +2,7 @@ package users
 
 import (
 	"context"
+	"math/rand/v2"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -40,6 +41,8 @@ type Limits struct {
 	Parallel int           // comparisons at once; 0 = one core stays free for requests that need none
 	Remember time.Duration // for which a password that was right is not compared again; 0 = never
 	Throttle Throttle
+
+	blur bool
 }
 
 // GuardEvents is who listens to a guard; nil = nobody.
@@ -49,7 +52,7 @@ type GuardEvents struct {
 	HeldBack func(reason string)          // as in Later.Reason
 }
 
-// NewGuard returns a guard with the least of limits: it remembers nothing and holds nobody back.
+// NewGuard returns a guard with the least of limits: it remembers nothing, holds nobody back, and hurries.
 func NewGuard(events GuardEvents) *Guard {
 	if events.Check == nil {
 		events.Check = func(int) func() { return func() {} }
@@ -63,12 +66,17 @@ func NewGuard(events GuardEvents) *Guard {
 	start := time.Now()
 	g := &Guard{&guarded{memory: newMemory(), events: events, elapsed: func() time.Duration { return time.Since(start) }, pause: pause}, new(atomic.Int64)}
 	g.throttle.charged.most = mostCounters
-	g.Limit(Limits{})
+	g.limit(Limits{})
 	return g
 }
 
 // Limit sets the limits of all guards of the process, also while they are at work.
 func (g *Guard) Limit(l Limits) {
+	l.blur = true
+	g.limit(l)
+}
+
+func (g *Guard) limit(l Limits) {
 	parallel := l.Parallel
 	if parallel <= 0 {
 		parallel = max(1, runtime.GOMAXPROCS(0)-1)
@@ -175,16 +183,16 @@ func (g *Guard) Refuse(ctx context.Context, c Credentials) error {
 	return err
 }
 
-// grain is what the time of a refusal is rounded up to. It is longer than a directory needs to answer, and next to what a
-// comparison takes it is little.
+// grain is what the time of a refusal is rounded up to, and at most as much is added at random. It is longer than a
+// directory needs to answer, and next to what a comparison takes it is little.
 const grain = 25 * time.Millisecond
 
 // blur rounds up the time that a refusal takes, since it began. One that needs no comparison would else be so quick that
 // the clock tells what the directory knew by heart from what it had to look for, and a name of the first backend from one
-// that all were asked about.
+// that all were asked about. Timers are not exact enough to hide it all, so chance does the rest.
 func (g *Guard) blur(ctx context.Context, began time.Duration) {
-	if l := g.limits.Load(); l.Remember > 0 || l.Throttle.enabled() { // else every refusal is compared
-		g.pause(ctx, grain-(g.elapsed()-began)%grain)
+	if g.limits.Load().blur {
+		g.pause(ctx, grain-(g.elapsed()-began)%grain+rand.N(grain))
 	}
 }
 
