@@ -63,6 +63,7 @@ type service struct {
 	running *config.Config // what the listeners and logs were made from
 	stamp   string         // of the files that current was made from, or that were refused last
 	tried   time.Time      // when it was reloaded last
+	cores   int            // that Go's scheduler was given
 }
 
 func (h *hand) serve(ctx context.Context) error {
@@ -293,7 +294,7 @@ func (s *service) use(g *generation, stamp string) {
 	_ = level.UnmarshalText([]byte(g.config.Log.Level)) // checked by the configuration
 	s.level.Set(level)
 	s.lasting.guard.Limit(users.Limits{
-		Parallel: g.config.Passwords.Parallel, Remember: time.Duration(g.config.Passwords.CacheLifetime), Throttle: users.Throttle{
+		Parallel: s.shareCores(g.config.Passwords.Parallel), Remember: time.Duration(g.config.Passwords.CacheLifetime), Throttle: users.Throttle{
 			Account: g.config.Throttle.AccountFailures, Network: g.config.Throttle.NetworkFailures, Window: time.Duration(g.config.Throttle.Window),
 		},
 	})
@@ -314,6 +315,22 @@ func (s *service) use(g *generation, stamp string) {
 	s.current.Store(g)
 	spareCollector()
 	s.lasting.metrics.Reloaded(true)
+}
+
+// shareCores returns how many passwords are hashed at once, of so many as the configuration says: 0 is one less than there
+// are cores. Each gets a place with Go's scheduler beside those of the cores, so that only the system, which knows that
+// hashes give way, divides the cores between them and requests.
+func (s *service) shareCores(parallel int) int {
+	if s.cores == 0 {
+		s.cores = runtime.GOMAXPROCS(0)
+	}
+	if parallel == 0 {
+		parallel = max(1, s.cores-1)
+	}
+	if want := s.cores + parallel; runtime.GOMAXPROCS(0) != want {
+		runtime.GOMAXPROCS(want)
+	}
+	return parallel
 }
 
 // minGarbage is how much is left lying before it is collected. Go collects when as much garbage as data has come

@@ -38,7 +38,7 @@ type guarded struct {
 
 // Limits of a guard.
 type Limits struct {
-	Parallel int           // comparisons at once; 0 = one core stays free for requests that need none
+	Parallel int           // comparisons at once; 0 = 1
 	Remember time.Duration // for which a password that was right is not compared again; 0 = never
 	Throttle Throttle
 
@@ -77,12 +77,8 @@ func (g *Guard) Limit(l Limits) {
 }
 
 func (g *Guard) limit(l Limits) {
-	parallel := l.Parallel
-	if parallel <= 0 {
-		parallel = max(1, runtime.GOMAXPROCS(0)-1)
-	}
 	g.limits.Store(&l)
-	g.turns.set(parallel)
+	g.turns.set(max(1, l.Parallel))
 }
 
 // ForChain returns a guard for the backends of one chain: it shares everything and knows no cost yet.
@@ -154,12 +150,18 @@ func (g *Guard) ask(ctx context.Context, q *question, limits *Limits) (bool, err
 		return false, g.heldBack(err)
 	}
 	defer g.turns.giveBack()
-	if g.compare(q.hash, q.cost, q.Password) {
+	right := false
+	inBackground(func() {
+		if right = g.compare(q.hash, q.cost, q.Password); right {
+			return
+		}
+		for cost := q.cost; int64(cost) < g.cost.Load(); cost++ {
+			g.compare(decoy(cost), cost, q.Password)
+		}
+	})
+	if right {
 		g.memory.right(q.digest, g.elapsed(), limits)
 		return true, nil
-	}
-	for cost := q.cost; int64(cost) < g.cost.Load(); cost++ {
-		g.compare(decoy(cost), cost, q.Password)
 	}
 	g.memory.wrong(q.digest, g.elapsed(), limits)
 	g.throttle.wrong(q.Username, g.elapsed(), limits.Throttle)
@@ -211,7 +213,23 @@ func (g *Guard) Hash(ctx context.Context, password string, cost int) (string, er
 		return "", g.heldBack(err)
 	}
 	defer g.turns.giveBack()
-	return HashPassword(password, cost)
+	var hash string
+	var err error
+	inBackground(func() { hash, err = HashPassword(password, cost) })
+	return hash, err
+}
+
+// inBackground waits for what is done on a thread that gives way to all others. A hash takes as long as a thousand
+// requests: whoever needs none must not wait until the scheduler takes the core away from it.
+func inBackground(do func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // for good: the thread ends with the goroutine, so nobody else becomes slow on it
+		giveWay()
+		do()
+	}()
+	<-done
 }
 
 func (g *Guard) compare(hash []byte, cost int, password string) bool {

@@ -108,7 +108,10 @@ func (f HTPasswdFile) edit(name string, change func(lines []string, at int) ([]s
 	at := -1
 	for line := range strings.Lines(string(data)) {
 		line = strings.TrimRight(line, "\r\n")
-		if found, _, _ := strings.Cut(strings.TrimSpace(line), ":"); norm.NFC.String(found) == name && at < 0 {
+		if found, _, _ := strings.Cut(strings.TrimSpace(line), ":"); norm.NFC.String(found) == name {
+			if at >= 0 {
+				continue // a second line of that name goes: with it, who is removed could log in still
+			}
 			at = len(lines)
 		}
 		lines = append(lines, line)
