@@ -181,6 +181,24 @@ func TestOwnChangesAreSeenAtOnceAndOthersSoon(t *testing.T) {
 	})
 }
 
+// Who has changed something can wait until others have seen it.
+func TestSettle(t *testing.T) {
+	engines(t, func(t *testing.T, c store.Config) {
+		s, ctx := open(t, c), t.Context()
+		s.Watching(forever, forever, forever)
+		s.Settle(ctx) // nothing was changed
+		is(t, s.RemoveAccount(ctx, "nobody"), users.ErrNotFound)
+		s.Settle(ctx)
+		must(t, s.AddGroup(ctx, "g", now))
+		short, cancel := context.WithTimeout(ctx, time.Millisecond)
+		defer cancel()
+		s.Settle(short)
+		is(t, short.Err(), context.DeadlineExceeded)
+		s.Watching(time.Millisecond, forever, forever)
+		s.Settle(ctx)
+	})
+}
+
 // With the times of the program: see DESIGN, nothing is older than two seconds. The test would wait longer, and says how long it took.
 func TestTheTimesOfTheProgram(t *testing.T) {
 	c := sqliteConfig(t)

@@ -155,6 +155,38 @@ func TestAccounts(t *testing.T) {
 	})
 }
 
+func TestPagesOfGroups(t *testing.T) {
+	engines(t, func(t *testing.T, c store.Config) {
+		s, ctx := open(t, c), t.Context()
+		for _, group := range []string{"c", "a", "b"} {
+			must(t, s.AddGroup(ctx, group, now))
+			for _, name := range []string{"bob", "alice", "ci"} {
+				if group == "c" {
+					must(t, s.AddAccount(ctx, users.Account{Name: name, Kind: users.KindUser, Created: now}))
+				}
+				if group != "b" {
+					must(t, s.AddMember(ctx, group, name))
+				}
+			}
+		}
+		if list, err := s.GroupsAfter(ctx, "a", 1); err != nil || !slices.Equal(list, []string{"b"}) {
+			t.Errorf("%v, %v", list, err)
+		}
+		if list, err := s.MembersAfter(ctx, "a", "alice", 5); err != nil || !slices.Equal(list, []string{"bob", "ci"}) {
+			t.Errorf("%v, %v", list, err)
+		}
+		if list, err := s.MembersAfter(ctx, "b", "", 5); err != nil || len(list) > 0 {
+			t.Errorf("%v, %v", list, err)
+		}
+		_, err := s.MembersAfter(ctx, "none", "", 5)
+		is(t, err, users.ErrNotFound)
+		groups, err := s.GroupsOf(ctx, "alice", "bob")
+		if want := map[string][]string{"alice": {"a", "c"}, "bob": {"a", "c"}}; err != nil || !reflect.DeepEqual(groups, want) {
+			t.Errorf("%v, %v", groups, err)
+		}
+	})
+}
+
 func TestTokensEndWithTheirOwner(t *testing.T) {
 	engines(t, func(t *testing.T, c store.Config) {
 		s, ctx := open(t, c), t.Context()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -65,6 +66,7 @@ type Database struct {
 	accounts Accounts
 	guard    *Guard
 	learned  atomic.Bool // the highest cost that was there at the beginning
+	learning sync.Mutex
 }
 
 // DatabaseOptions is a users[] block of kind database.
@@ -79,9 +81,10 @@ func NewDatabase(accounts Accounts, guard *Guard, cost int) *Database {
 // learn sees to it that every refusal takes the time of the dearest password that is there: the cost that passwords are
 // made with may have been higher once, and the first of those to be met would be slower than a name that nobody has.
 func (d *Database) learn(ctx context.Context) error {
-	if d.learned.Load() {
+	if d.learned.Load() || !d.learning.TryLock() { // one reads all accounts, and nobody waits for that one
 		return nil
 	}
+	defer d.learning.Unlock()
 	forms, err := d.accounts.PasswordForms(ctx)
 	if err != nil {
 		return err
