@@ -37,7 +37,7 @@ lint: ## gofmt, vet, staticcheck
 fuzz: ## fuzz every parser, FUZZTIME each
 	FUZZTIME=$(FUZZTIME) bash .ci/fuzz
 
-bench: ## measure authserver beside what it cannot be quicker than, a quarter of an hour (BENCH="-quick" for less)
+bench: ## measure authserver beside bare programs that only sign or hash, a quarter of an hour (BENCH="-quick": three minutes)
 	@bash e2e/bench.sh $(BENCH)
 
 microbench: ## benchmarks of the token path

@@ -44,6 +44,7 @@ rules:
 type world struct {
 	t       testing.TB
 	db      *store.Store
+	guard   *users.Guard
 	handler http.Handler
 	audit   *record
 	log     *bytes.Buffer
@@ -194,7 +195,7 @@ func worldIn(t testing.TB, dir string, c store.Config) *world {
 	chain := users.NewChain([]users.Authenticator{htpasswd, users.NewDatabase(db, guard, bcrypt.MinCost), elsewhere{}}, guard, nil)
 	policy, err := acl.Parse("policy.yaml", []byte(testPolicy))
 	must(t, err)
-	w := &world{t: t, db: db, audit: &record{}, log: &bytes.Buffer{}}
+	w := &world{t: t, db: db, guard: guard, audit: &record{}, log: &bytes.Buffer{}}
 	mint, err := issuer.New(issuer.Config{Services: services, Keyring: ring(), Users: users.NewAccessTokens(db, chain, time.Now), Policy: policy, Audit: w.audit})
 	must(t, err)
 	log := slog.New(slog.NewJSONHandler(w.log, nil))

@@ -1,5 +1,5 @@
-// Bench measures authserver beside what it cannot be quicker than, on one machine in one run. It is what is behind
-// "make bench". Servers, clients and attackers are processes of their own: this program, in other roles.
+// Bench measures authserver beside bare programs that do only what cannot be left out, on one machine in one run. It is
+// what is behind "make bench". Servers, clients and attackers are processes of their own: this program, in other roles.
 package main
 
 import (

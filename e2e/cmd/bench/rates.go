@@ -59,7 +59,7 @@ func (t *target) anonymous() job {
 
 // warm makes the users of a job remembered.
 func (b *bench) warm(j job) error {
-	j.Requests, j.Connections, j.Duration, j.Rate = max(1, j.Users), min(j.Connections, j.Users+1), 0, 0
+	j.Requests, j.Connections, j.Duration, j.Rate = max(1, j.Users), runtime.NumCPU(), 0, 0
 	_, err := b.tokens("logging in for the first time", j)
 	return err
 }
