@@ -65,7 +65,7 @@ func NewGuard(events GuardEvents) *Guard {
 	}
 	start := time.Now()
 	g := &Guard{&guarded{memory: newMemory(), events: events, elapsed: func() time.Duration { return time.Since(start) }, pause: pause}, new(atomic.Int64)}
-	g.throttle.charged.most = mostCounters
+	g.throttle.charged.most, g.throttle.overlooked = mostCounters, overlookedADay
 	g.limit(Limits{})
 	return g
 }

@@ -44,9 +44,12 @@ func (l *Later) Error() string {
 
 const (
 	// tenfold is what one network may fail with, ten times over: what an account takes from all networks together before
-	// each has one try at a time, what a /48 takes that is 65536 networks, and what is overlooked where an account is at
-	// home.
+	// each has one try at a time, and what a /48 takes that is 65536 networks.
 	tenfold = 10
+	// overlookedADay is how many guesses at an account, while they are held back, do not stop those who know the password
+	// and are at home in the same network. Fewer, and whoever shares an address with somebody could lock them out within
+	// seconds; more, and he could try lists of passwords against the remembered one, which is answered without bcrypt.
+	overlookedADay = 1_000_000
 	// mostCounters bounds each table.
 	mostCounters = 1 << 16
 	// evictFrom is among how many entries one makes room for a new one.
@@ -63,7 +66,7 @@ const (
 //
 // Nobody who knows a name can lock its owner out: the count that refuses is that of account and network together. Where
 // somebody guesses from the owner's own network (behind one NAT), a password that is remembered to be right is let through
-// all the same, until tenfold more were tried.
+// all the same, until overlookedADay were tried.
 type throttle struct {
 	mu           sync.RWMutex
 	pairs        counters // account and network
@@ -73,6 +76,7 @@ type throttle struct {
 	accounts     counters // passwords that were wrong, from everywhere
 	homes        map[uint64]home
 	charged      table[uint64] // passwords by networks
+	overlooked   int           // overlookedADay
 }
 
 // counters are levels that rise by one at each guess and fall at an even rate. Keys are hashed under a secret seed: they
@@ -159,7 +163,7 @@ func (t *throttle) admit(q *question, now time.Duration, l Throttle) error {
 	switch {
 	case later != nil:
 		if h, known := t.homes[place]; known {
-			h.guesses = counter{min(h.guesses.now(now, overlooked(l), l.Window)+1, float64(overlooked(l))), now}
+			h.guesses = counter{min(h.guesses.now(now, t.overlooked, homeFor)+1, float64(t.overlooked)), now}
 			t.homes[place] = h
 		}
 		return later
@@ -179,7 +183,7 @@ func (t *throttle) admitTrusted(bounds []bound, name string, place, password uin
 	h, known := t.homes[place]
 	t.mu.RUnlock()
 	atHome := known && now-h.right < homeFor
-	if later != nil && !(atHome && h.guesses.now(now, overlooked(l), l.Window) <= float64(overlooked(l)-1)) {
+	if later != nil && !(atHome && h.guesses.now(now, t.overlooked, homeFor) <= float64(t.overlooked-1)) {
 		return later
 	}
 	if !atHome || now-h.right > homeFor/24 {
@@ -209,14 +213,6 @@ func (t *throttle) held(bounds []bound, name string, password uint64, now time.D
 		}
 	}
 	return later, paid
-}
-
-// overlooked is how many guesses do not stop those who know the password, in a network that an account is at home in.
-func overlooked(l Throttle) int {
-	if l.Account == 0 {
-		return l.Network
-	}
-	return tenfold * l.Account
 }
 
 // wait is how long it takes until one more fits below most.

@@ -146,7 +146,7 @@ func (b *bench) limit(t *target) (*process, job, error) {
 	if j.Address, err = freeAddress(); err != nil {
 		return nil, j, err
 	}
-	p, err := start(filepath.Join(t.dir, "limit.log"), b.self, "limit", j.Address, file)
+	p, err := start(b.ctx, filepath.Join(t.dir, "limit.log"), b.self, "limit", j.Address, file)
 	if err != nil {
 		return nil, j, err
 	}
