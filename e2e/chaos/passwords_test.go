@@ -75,6 +75,36 @@ func TestPasswordStorm(t *testing.T) {
 	}
 }
 
+// Somebody guesses passwords of a great many names from a great many networks. What is remembered of that takes memory,
+// and no more than twice as much, or 32 MiB more, is used before garbage is collected.
+func TestGuessesOfManyNames(t *testing.T) {
+	const lasts = 12 * time.Second
+	a := open(t, harness.Options{Set: []string{"server.trusted_proxies=127.0.0.1", "passwords.bcrypt_cost=4"}})
+	list := clients(t, a)
+	ordeal{servers: []*harness.Authserver{a}, clients: list}.run(t, func() {
+		end := time.Now().Add(lasts)
+		var all sync.WaitGroup
+		for g := range 6 {
+			all.Go(func() {
+				c := client{name: "guess"}
+				h := c.transport()
+				defer h.CloseIdleConnections()
+				for i := 0; time.Now().Before(end); i++ {
+					c.user, c.password, c.from = fmt.Sprintf("nobody-%d-%0100d", g, i), fmt.Sprintf("guess %d", i), fmt.Sprintf("10.%d.%d.%d", g, i/256%256, i%256)
+					at(a.URL, a.Service, []client{c})[0].ask(h)
+				}
+			})
+		}
+		all.Wait()
+	})
+	get(t, a.Ops+"/debug/pprof/heap?gc=1")
+	m := metrics(t, a)
+	live, goal := m["go_memstats_heap_alloc_bytes"], m["go_memstats_next_gc_bytes"]
+	if most := max(2*live, live+32<<20) + 8<<20; goal > most {
+		t.Errorf("%.0f MiB are in use, and garbage is collected at %.0f MiB, want at most %.0f MiB", live/(1<<20), goal/(1<<20), most/(1<<20))
+	}
+}
+
 // usual is a password with its hash, and the end of the line, at the cost that there is without configuration.
 func usual(t *testing.T) (password, hash string) {
 	t.Helper()
