@@ -9,10 +9,10 @@ AUTH_PORT ?= 5001
 OPS_PORT ?= 5002
 DIR      ?= run
 
-.PHONY: help build run test e2e lint fuzz bench clean image
+.PHONY: help build run test e2e lint fuzz bench microbench clean image
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 build: ## build bin/authserver, static
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/authserver
@@ -34,7 +34,10 @@ lint: ## gofmt, vet, staticcheck
 fuzz: ## fuzz every parser, FUZZTIME each
 	FUZZTIME=$(FUZZTIME) bash .ci/fuzz
 
-bench: ## benchmarks of the token path
+bench: ## measure authserver beside what it cannot be quicker than, a quarter of an hour (BENCH="-quick" for less)
+	@bash e2e/bench.sh $(BENCH)
+
+microbench: ## benchmarks of the token path
 	$(GO) test -run '^$$' -bench . -benchmem ./internal/...
 
 image: build ## build the container image

@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -137,6 +139,8 @@ func (s *service) run(ctx context.Context, public, ops net.Listener, e events) e
 	publicServer := server.NewHTTP(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.current.Load().handler.ServeHTTP(w, r) // one generation for the whole request
 	}), log)
+	limited := server.LimitConnections(public, c.Server.MaxConnections)
+	publicServer.ConnState = limited.State
 	failed := make(chan error, 2)
 	serve := func(srv *http.Server, ln net.Listener, withTLS bool) {
 		var err error
@@ -156,7 +160,7 @@ func (s *service) run(ctx context.Context, public, ops net.Listener, e events) e
 		}
 		publicServer.TLSConfig = certificate.Config(c.Server.TLS.MinVersion)
 	}
-	go serve(publicServer, public, c.Server.TLS.Enabled())
+	go serve(publicServer, limited, c.Server.TLS.Enabled())
 	opsServer := server.NewHTTP(server.NewOps(s.lasting.metrics, s.ready.Load), log)
 	opsServer.WriteTimeout = 2 * time.Minute // profiles take their time
 	if ops != nil {
@@ -308,7 +312,24 @@ func (s *service) use(g *generation, stamp string) {
 	}
 	s.stamp = stamp + g.stamp
 	s.current.Store(g)
+	spareCollector()
 	s.lasting.metrics.Reloaded(true)
+}
+
+// minGarbage is how much is left lying before it is collected. Go collects when as much garbage as data has come
+// together; with the few megabytes that a usual configuration is, that would be fifty times a second under load.
+const minGarbage = 32 << 20
+
+// spareCollector sets the collector for the data that there is now: garbage of at least minGarbage, and as before from
+// there on. Who sets GOGC or GOMEMLIMIT knows better.
+func spareCollector() {
+	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
+		return
+	}
+	var m runtime.MemStats
+	runtime.GC() // what is left is data
+	runtime.ReadMemStats(&m)
+	debug.SetGCPercent(max(100, int(minGarbage*100/max(m.HeapAlloc, 1))))
 }
 
 // advise warns of a realm that some clients refuse (all of them measured): it works on the operator's machine with

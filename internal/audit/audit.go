@@ -52,12 +52,23 @@ type Event struct {
 	Target    string    `json:"target,omitempty"`        // what a change was made to
 }
 
-// Log writes events to one place.
+// Log writes events to one place. Those who record at the same time share one write: each waits until its own line is
+// written, and nobody for a queue of others' writes.
 type Log struct {
-	mu   sync.Mutex
-	out  io.Writer
 	file string // "" when out is not a file of ours
-	torn bool   // the last write ended within a line
+
+	mu    sync.Mutex // of next
+	next  *batch     // lines that wait to be written
+	write sync.Mutex // of what follows; taken before mu
+	out   io.Writer
+	torn  bool // the last write ended within a line
+}
+
+// batch is lines that are written together. done and err are those of Log.write.
+type batch struct {
+	lines []byte
+	done  bool
+	err   error
 }
 
 // Open opens an output: "stderr", "stdout" or "file:/path" (made with mode 0600, appended to).
@@ -68,12 +79,12 @@ func Open(output string, stdout, stderr io.Writer) (*Log, error) {
 	case "stdout":
 		return New(stdout), nil
 	}
-	l := &Log{file: strings.TrimPrefix(output, "file:")}
+	l := &Log{next: &batch{}, file: strings.TrimPrefix(output, "file:")}
 	return l, l.Reopen()
 }
 
 // New returns a log that writes to out.
-func New(out io.Writer) *Log { return &Log{out: out} }
+func New(out io.Writer) *Log { return &Log{out: out, next: &batch{}} }
 
 // Reopen opens the file again, so that a rotated one is let go. On an error the old one stays in use.
 func (l *Log) Reopen() error {
@@ -84,8 +95,8 @@ func (l *Log) Reopen() error {
 	if err != nil {
 		return fmt.Errorf("opening the audit log: %w", err)
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.write.Lock()
+	defer l.write.Unlock()
 	if old, ok := l.out.(io.Closer); ok {
 		_ = old.Close()
 	}
@@ -93,23 +104,41 @@ func (l *Log) Reopen() error {
 	return nil
 }
 
-// Record writes one line in one write. The caller must not hand out a token when it fails.
+// Record writes one line, whole or not at all. The caller must not hand out a token when it fails.
 func (l *Log) Record(e Event) error {
 	line, err := json.Marshal(e)
 	if err != nil {
 		return fmt.Errorf("writing the audit log: %w", err)
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	line = append(line, '\n')
-	if l.torn { // a full disk, for example: what is left of that line must not spoil this one
-		line = append([]byte{'\n'}, line...)
+	mine := l.next
+	mine.lines = append(append(mine.lines, line...), '\n')
+	l.mu.Unlock()
+
+	l.write.Lock()
+	defer l.write.Unlock()
+	if !mine.done { // by somebody who had waited for the same write
+		l.flush()
 	}
-	n, err := l.out.Write(line)
+	return mine.err
+}
+
+// flush writes what waits.
+func (l *Log) flush() {
+	l.mu.Lock()
+	b := l.next
+	l.next = &batch{}
+	l.mu.Unlock()
+	lines := b.lines
+	if l.torn { // a full disk, for example: what is left of that line must not spoil this one
+		lines = append([]byte{'\n'}, lines...)
+	}
+	n, err := l.out.Write(lines)
+	b.done, b.lines = true, nil
 	if err != nil {
-		l.torn = l.torn || n > 0
-		return fmt.Errorf("writing the audit log: %w", err)
+		l.torn = l.torn && n == 0 || n > 0 && lines[n-1] != '\n'
+		b.err = fmt.Errorf("writing the audit log: %w", err)
+		return
 	}
 	l.torn = false
-	return nil
 }

@@ -109,6 +109,7 @@ var (
 	ErrUnknownService = errors.New("unknown service")
 	ErrAccount        = fmt.Errorf("%w: account is not who the credentials are", users.ErrRefused)
 	ErrBadCredentials = fmt.Errorf("%w: not credentials", users.ErrRefused)
+	ErrTooLarge       = errors.New("the token would be too large")
 	ErrThrottled      = errors.New("held back")                          // a *users.Later says for how long
 	ErrUnavailable    = errors.New("cannot say")                         // who it is
 	ErrUndecided      = fmt.Errorf("%w what is granted", ErrUnavailable) // what it may do
@@ -203,8 +204,11 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (Result, error) {
 
 	key := i.ring.For(service.Name)
 	token, jti, err := mint(service, key, who.Name, granted, now, i.random)
-	if err != nil {
+	switch {
+	case err != nil:
 		return fail(audit.Failed, err)
+	case len(token) > maxToken:
+		return fail(audit.Invalid, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(token), maxToken))
 	}
 	result.Outcome = outcome(r.Asked, granted)
 	event.Outcome, event.Granted, event.TokenID, event.KeyID = result.Outcome, granted.String(), jti, key.ID
@@ -349,12 +353,19 @@ func outcome(asked, granted scope.Set) string {
 	return audit.Partial
 }
 
+// mostRules bounds each list of rules in a record: a line must fit into what collects logs. "…" stands for the others.
+const mostRules = 32
+
 // rules lists the names of the rules that decided, each once.
 func rules(verdicts []scope.Verdict) (allowed, denied, failed []string) {
 	add := func(list, names []string) []string {
 		for _, n := range names {
-			if !slices.Contains(list, n) {
+			switch {
+			case slices.Contains(list, n):
+			case len(list) < mostRules:
 				list = append(list, n)
+			case len(list) == mostRules:
+				list = append(list, "…")
 			}
 		}
 		return list

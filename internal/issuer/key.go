@@ -10,7 +10,6 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base32"
-	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -43,7 +42,7 @@ type Key struct {
 	Source    string              // file of the private key
 	From      time.Time           // since when it signs, or from when it will; the zero time when that is not known
 	public    crypto.PublicKey
-	signer    jose.Signer // nil when it signs no more
+	signer    signer // the zero signer when it signs no more
 }
 
 // Public is the verification key.
@@ -71,16 +70,7 @@ func newKey(private crypto.Signer, algorithm, use, source string, chain []*x509.
 	if len(chain) > 0 {
 		k.From = chain[0].NotBefore.Add(backdate)
 	}
-	options := (&jose.SignerOptions{}).WithType("JWT")
-	if len(chain) > 0 {
-		x5c := make([]string, len(chain))
-		for i, c := range chain {
-			x5c[i] = base64.StdEncoding.EncodeToString(c.Raw) // with padding, RFC 7515 §4.1.6
-		}
-		options = options.WithHeader("x5c", x5c)
-	}
-	signing := jose.SigningKey{Algorithm: jose.SignatureAlgorithm(algorithm), Key: jose.JSONWebKey{Key: private, KeyID: k.ID}}
-	if k.signer, err = jose.NewSigner(signing, options); err != nil {
+	if k.signer, err = newSigner(private, algorithm, k.ID, chain); err != nil {
 		return nil, fmt.Errorf("%s: %w", source, err)
 	}
 	return k, nil

@@ -2,7 +2,6 @@ package issuer
 
 import (
 	"crypto/rand"
-	"encoding/base64"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -32,11 +31,7 @@ func TestTheSelfCheckVerifiesAsARegistryWould(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		signed, err := key.signer.Sign(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		token, err := signed.CompactSerialize()
+		token, err := key.signer.sign(text)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -48,15 +43,11 @@ func TestTheSelfCheckVerifiesAsARegistryWould(t *testing.T) {
 		key := ring.For(s.Name)
 		// A key that claims to be ours: with our kid, and certificates of its own.
 		forged := *other.For(s.Name)
-		options := &jose.SignerOptions{}
-		if verifier != VerifierJWKS {
-			options = options.WithHeader("x5c", []string{base64.StdEncoding.EncodeToString(forged.Chain[0].Raw)})
-		}
 		private, err := readPrivateKey(forged.Source)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if forged.signer, err = jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: private, KeyID: key.ID}}, options); err != nil {
+		if forged.signer, err = newSigner(private, ES256, key.ID, forged.Chain); err != nil {
 			t.Fatal(err)
 		}
 		with := func(change func(c *claims)) string {

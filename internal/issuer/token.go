@@ -12,6 +12,9 @@ import (
 	"authserver/internal/scope"
 )
 
+// maxToken bounds a token, in bytes: it stands twice in an answer, of which crane reads 64 KiB.
+const maxToken = 31 << 10
+
 // skew is how far nbf and iat lie back: Distribution 2.5 and zot take no token from the future, not by a second.
 const skew = 30 * time.Second
 
@@ -51,12 +54,10 @@ func mint(s Service, key *Key, subject string, granted scope.Set, now time.Time,
 	if err != nil {
 		return "", "", fmt.Errorf("making a token: %w", err)
 	}
-	signed, err := key.signer.Sign(payload)
-	if err != nil {
+	if token, err = key.signer.sign(payload); err != nil {
 		return "", "", fmt.Errorf("signing a token: %w", err)
 	}
-	token, err = signed.CompactSerialize()
-	return token, jti, err
+	return token, jti, nil
 }
 
 // JWKS is the JSON Web Key Set (RFC 7517 §5) of the given keys, public halves only.

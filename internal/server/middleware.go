@@ -38,6 +38,18 @@ func (s *server) log(r *http.Request) *slog.Logger {
 	return s.Log.With("id", requestID(r.Context()))
 }
 
+// bound answers 503 past a number of requests under way: memory and goroutines are bounded, whatever they wait for.
+func (s *server) bound(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer s.inFlight.Add(-1)
+		if s.inFlight.Add(1) > maxInFlight {
+			s.fail(w, r, http.StatusServiceUnavailable, problem{code: "UNAVAILABLE", oauth: "temporarily_unavailable", message: "too many requests are under way; try again"})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
 // recover answers 500 when a handler panics, and serves on.
 func (s *server) recover(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -27,6 +28,8 @@ const (
 	answerTimeout     = 12 * time.Second // below the 15 s after which dockerd gives up
 	writeTimeout      = 30 * time.Second
 	idleTimeout       = 2 * time.Minute
+	maxInFlight       = 2048 // requests under way; with the most that each may send, 200 MB
+	maxStreams        = 100  // requests under way on one HTTP/2 connection
 )
 
 // Issuer turns a request into a token.
@@ -65,7 +68,7 @@ const jwksPath = "/.well-known/jwks.json"
 func New(c Config) http.Handler {
 	s := &server{Config: c}
 	r := chi.NewRouter()
-	r.Use(s.identify, s.recover)
+	r.Use(s.identify, s.recover, s.bound)
 	if len(c.CORSOrigins) > 0 { // without a list the library would allow everybody
 		r.Use(cors.Handler(cors.Options{
 			AllowedOrigins:   c.CORSOrigins,
@@ -106,6 +109,7 @@ func New(c Config) http.Handler {
 
 type server struct {
 	Config
+	inFlight atomic.Int64
 }
 
 func (s *server) jwks(w http.ResponseWriter, _ *http.Request) {
@@ -123,6 +127,7 @@ func NewHTTP(h http.Handler, log *slog.Logger) *http.Server {
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    MaxHeaderBytes,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // clients that hang up, bad TLS: noise
 	}
 }

@@ -79,6 +79,9 @@ func refusal(r issuer.Request, err error) problem {
 	case errors.Is(err, issuer.ErrUnknownService):
 		return problem{status: http.StatusBadRequest, code: "UNSUPPORTED", oauth: "invalid_target", err: err,
 			message: fmt.Sprintf("service %.64q is not served here; its name must be one of services[].name in authserver.yaml", r.Service)}
+	case errors.Is(err, issuer.ErrTooLarge):
+		return problem{status: http.StatusBadRequest, code: "UNSUPPORTED", oauth: "invalid_scope", err: err,
+			message: "the token would be larger than clients read; ask for fewer scopes at once"}
 	case errors.Is(err, issuer.ErrAccount):
 		return problem{status: http.StatusUnauthorized, code: "UNAUTHORIZED", oauth: "invalid_grant", err: err,
 			message: "the account parameter names somebody else than the credentials"}
@@ -341,6 +344,10 @@ func writeAs(w http.ResponseWriter, status int, media string, body any) {
 	if err != nil { // our own types do not fail
 		status, data = http.StatusInternalServerError, []byte("{}")
 	}
+	send(w, status, media, data)
+}
+
+func send(w http.ResponseWriter, status int, media string, data []byte) {
 	h := w.Header()
 	h.Set("Content-Type", media)
 	h.Set("Content-Length", strconv.Itoa(len(data)))

@@ -56,6 +56,7 @@ type htpasswdEntry struct {
 	name string
 	hash []byte
 	cost int
+	mark string
 }
 
 // parseHTPasswd reads name:hash lines; blank lines and lines that begin with # are passed over, as registries do. What
@@ -92,7 +93,7 @@ func parseHTPasswd(file string, data []byte) ([]htpasswdEntry, error) {
 			continue
 		}
 		seen[name] = i + 1
-		entries = append(entries, htpasswdEntry{line: i + 1, name: name, hash: []byte(hash), cost: cost})
+		entries = append(entries, htpasswdEntry{line: i + 1, name: name, hash: []byte(hash), cost: cost, mark: mark(hash)})
 	}
 	return entries, errors.Join(faults...)
 }
@@ -103,7 +104,7 @@ func (h *HTPasswd) Lookup(_ context.Context, name string) (Principal, string, er
 	if !known {
 		return Principal{}, "", ErrUnknown
 	}
-	return Principal{Name: name, Kind: KindUser}, mark(string(user.hash)), nil
+	return Principal{Name: name, Kind: KindUser}, user.mark, nil
 }
 
 // Name implements Authenticator.
@@ -122,5 +123,5 @@ func (h *HTPasswd) Authenticate(ctx context.Context, c Credentials) (Principal, 
 	case !ok:
 		return Principal{}, ErrRefused
 	}
-	return Principal{Name: c.Username, Kind: KindUser, Mark: mark(string(user.hash))}, nil
+	return Principal{Name: c.Username, Kind: KindUser, Mark: user.mark}, nil
 }
