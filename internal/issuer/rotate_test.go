@@ -2,7 +2,9 @@ package issuer_test
 
 import (
 	"bytes"
+	"crypto/elliptic"
 	"encoding/base64"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -24,7 +26,7 @@ const kept = 10 * time.Minute
 // ahead is publish_ahead here.
 const ahead = time.Hour
 
-func everyKind() []issuer.Service {
+func kinds() []issuer.Service {
 	return []issuer.Service{
 		service("registry", issuer.VerifierChain), service("zot", issuer.VerifierPinned),
 		service("three", issuer.VerifierJWKS), service("four", issuer.VerifierJWKS),
@@ -68,7 +70,7 @@ func seal(t *testing.T, m *table, secrets ...[]byte) issuer.Vault {
 
 // places runs a test with keys in a folder, and with keys in a database.
 func places(t *testing.T, test func(t *testing.T, c issuer.KeyConfig)) {
-	c := keys("", everyKind()...)
+	c := keys("", kinds()...)
 	c.PublishAhead = ahead
 	t.Run("folder", func(t *testing.T) {
 		c := c
@@ -349,7 +351,7 @@ func TestARootIsNotReplacedWhereThereIsNone(t *testing.T) {
 
 func TestOnlyTheKeysOfTheRootsInUseAreNeeded(t *testing.T) {
 	dir := t.TempDir()
-	c := keys(dir, everyKind()...)
+	c := keys(dir, kinds()...)
 	open(t, c)
 	away := func(names ...string) {
 		for _, name := range names {
@@ -516,17 +518,17 @@ func TestNamesOfServicesAreNotTakenForNextKeys(t *testing.T) {
 // A configuration with another algorithm, while a next key waits.
 func TestANextKeyThatCannotBeUsedIsLeftOutAndNotActivated(t *testing.T) {
 	for name, spoil := range map[string]func(t *testing.T, dir string){
-		"damaged":             func(t *testing.T, dir string) { write(t, dir+".next.key", 0o600, "x") },
+		"damaged": func(t *testing.T, dir string) { write(t, dir+".next.key", 0o600, "x") },
 		"of another algorithm": func(t *testing.T, dir string) {
 			writePEM(t, dir+".next.key", 0o600, pkcs8(t, rsaKey(t, 2048)))
 		},
 		"with another's certificate": func(t *testing.T, dir string) {
-			writePEM(t, dir+".next.key", 0o600, pkcs8(t, ec(t, p256)))
+			writePEM(t, dir+".next.key", 0o600, pkcs8(t, ec(t, elliptic.P256())))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			c := keys(dir, everyKind()...)
+			c := keys(dir, kinds()...)
 			first := done(issuer.Stage(c, "zot"))(t)
 			spoil(t, filepath.Join(dir, "pinned/zot"))
 			ring := open(t, c)
@@ -549,9 +551,9 @@ func TestANextKeyThatCannotBeUsedIsLeftOutAndNotActivated(t *testing.T) {
 	}
 	t.Run("root", func(t *testing.T) {
 		dir := t.TempDir()
-		c := keys(dir, everyKind()...)
+		c := keys(dir, kinds()...)
 		first := done(issuer.StageRoot(c))(t)
-		writePEM(t, filepath.Join(dir, "root.next.key"), 0o600, pkcs8(t, ec(t, p256)))
+		writePEM(t, filepath.Join(dir, "root.next.key"), 0o600, pkcs8(t, ec(t, elliptic.P256())))
 		ring := open(t, c)
 		if ring.NextRoot != nil || len(ring.Warnings) != 1 || !strings.HasPrefix(ring.Warnings[0], "the next root cannot be used and is left out: ") {
 			t.Errorf("%v, warnings %q", roots(ring), ring.Warnings)
@@ -566,7 +568,7 @@ func TestANextKeyThatCannotBeUsedIsLeftOutAndNotActivated(t *testing.T) {
 	})
 	t.Run("leaf", func(t *testing.T) {
 		dir := t.TempDir()
-		c := keys(dir, everyKind()...)
+		c := keys(dir, kinds()...)
 		c.PublishAhead = ahead
 		open(t, c)
 		due := now.Add(30*day - ahead)
@@ -584,7 +586,7 @@ func TestANextKeyThatCannotBeUsedIsLeftOutAndNotActivated(t *testing.T) {
 
 func TestAnExposedNextKeyIsRefusedAndKept(t *testing.T) {
 	dir := t.TempDir()
-	c := keys(dir, everyKind()...)
+	c := keys(dir, kinds()...)
 	c.PublishAhead = ahead
 	open(t, c)
 	done(issuer.Stage(c, "zot"))(t)
@@ -611,7 +613,7 @@ func TestAnExposedNextKeyIsRefusedAndKept(t *testing.T) {
 func TestADryRunOfEveryChangeWritesNothing(t *testing.T) {
 	for _, dryRun := range []bool{true, false} {
 		dir := t.TempDir()
-		c := keys(dir, everyKind()...)
+		c := keys(dir, kinds()...)
 		c.PublishAhead = ahead
 		prepared(t, c)
 		c.Now, c.DryRun = clock(now.Add(30*day-ahead)), dryRun
@@ -692,7 +694,7 @@ func contents(t *testing.T, dir string) map[string]string {
 // What a process was writing when it died holds a key, too.
 func TestWhatADyingProcessWasWritingIsRemoved(t *testing.T) {
 	dir := t.TempDir()
-	c := keys(dir, everyKind()...)
+	c := keys(dir, kinds()...)
 	open(t, c)
 	for _, name := range []string{".root.key.1", ".root.next.key.22", "chain/.es256.next.key.3", "pinned/.zot.key.4", "jwks/.es256.key.5"} {
 		write(t, filepath.Join(dir, name), 0o600, "x")
@@ -715,13 +717,13 @@ func TestWhatADyingProcessWasWritingIsRemoved(t *testing.T) {
 
 func TestKeysOfBeforeThatCannotBeReadAreLeftOut(t *testing.T) {
 	dir := t.TempDir()
-	c := keys(dir, everyKind()...)
+	c := keys(dir, kinds()...)
 	open(t, c)
 	ring := done(issuer.RotateLeaves(c, ""))(t)
 	old := filepath.Join(dir, "chain/es256.old")
 	write(t, filepath.Join(old, now.Add(time.Minute).Format("20060102T150405.000Z")+".pem"), 0o600, "x")
-	writePEM(t, filepath.Join(old, now.Add(2*time.Minute).Format("20060102T150405.000Z")+".pem"), 0o600, &pemBlock{Type: "PUBLIC KEY", Bytes: []byte("x")})
-	writePEM(t, filepath.Join(old, now.Add(3*time.Minute).Format("20060102T150405.000Z")+".pem"), 0o600, &pemBlock{Type: "CERTIFICATE", Bytes: []byte("x")})
+	writePEM(t, filepath.Join(old, now.Add(2*time.Minute).Format("20060102T150405.000Z")+".pem"), 0o600, &pem.Block{Type: "PUBLIC KEY", Bytes: []byte("x")})
+	writePEM(t, filepath.Join(old, now.Add(3*time.Minute).Format("20060102T150405.000Z")+".pem"), 0o600, &pem.Block{Type: "CERTIFICATE", Bytes: []byte("x")})
 	write(t, filepath.Join(old, "README"), 0o600, "x")
 	write(t, filepath.Join(dir, "root.old", now.Format("20060102T150405.000Z")+".pem"), 0o600, "x")
 	again := open(t, c)
@@ -774,7 +776,7 @@ func TestSealingKeysAreReadStrictly(t *testing.T) {
 
 func TestInTheDatabaseNothingIsInClear(t *testing.T) {
 	m := &table{}
-	c := keys("", everyKind()...)
+	c := keys("", kinds()...)
 	c.Vault = seal(t, m, secret)
 	prepared(t, c)
 	if len(m.rows) < 12 {
@@ -792,7 +794,7 @@ func TestWhoCanWriteToTheDatabaseCanNeitherReadNorPutInAKey(t *testing.T) {
 	other := bytes.Repeat([]byte{8}, 32)
 	fresh := func() (*table, issuer.KeyConfig, *issuer.Keyring) {
 		m := &table{}
-		c := keys("", everyKind()...)
+		c := keys("", kinds()...)
 		c.PublishAhead = ahead
 		c.Vault = seal(t, m, secret)
 		prepared(t, c)
@@ -877,7 +879,7 @@ func sealedBy(t *testing.T, secret []byte, name, text string) string {
 
 func TestTheEncryptionKeyIsReplaced(t *testing.T) {
 	m := &table{}
-	c := keys("", everyKind()...)
+	c := keys("", kinds()...)
 	c.Vault = seal(t, m, secret)
 	prepared(t, c)
 	before := open(t, c)
