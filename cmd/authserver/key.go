@@ -149,17 +149,18 @@ func keyLines(ring *issuer.Keyring) []keyLine {
 			lines = append(lines, line)
 		}
 	}
+	var trusting []string // services whose registries have a root of ours
+	for _, service := range ring.Services() {
+		if anchor := ring.For(service).Anchor; anchor != nil && ring.Root != nil && anchor.Equal(ring.Root) {
+			trusting = append(trusting, service)
+		}
+	}
 	for _, root := range ring.Roots() {
-		line := keyLine{ID: issuer.RootID(root), State: keyOldRoot, Algorithm: issuer.ES256, Verifier: issuer.VerifierChain, NotAfter: &root.NotAfter}
+		line := keyLine{ID: issuer.RootID(root), State: keyOldRoot, Algorithm: issuer.ES256, Verifier: issuer.VerifierChain, Services: trusting, NotAfter: &root.NotAfter}
 		name := strings.TrimSuffix(ring.RootFile, ".key")
 		switch root {
 		case ring.Root:
 			line.State, line.File = keyRoot, ring.RootFile
-			for _, service := range ring.Services() {
-				if anchor := ring.For(service).Anchor; anchor != nil && anchor.Equal(root) {
-					line.Services = append(line.Services, service)
-				}
-			}
 		case ring.NextRoot:
 			line.State, line.File = keyNextRoot, name+".next.key"
 		default:

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -71,7 +72,11 @@ func (r *Keyring) Keys() []*Key {
 func (r *Keyring) Published() []*Key {
 	var keys []*Key
 	for _, s := range r.slots {
-		keys = append(keys, s.published()...)
+		for _, key := range s.published() { // a key that was brought by file may be that of several services
+			if !slices.ContainsFunc(keys, func(k *Key) bool { return k.ID == key.ID && k.Algorithm == key.Algorithm }) {
+				keys = append(keys, key)
+			}
+		}
 	}
 	return keys
 }
@@ -169,6 +174,12 @@ func (o *opening) build() (*Keyring, error) {
 	}
 	if root := o.ring.Root; root != nil && root.NotAfter.Sub(o.now) < rootWarning {
 		o.warn("the root certificate ends %s; make the next one (authserver key rotate --root) and give it to the registries before", root.NotAfter.Format(time.DateOnly))
+	}
+	if o.Vault != nil && o.DataDir != "" && o.ring.Root != nil {
+		unused := filepath.Join(o.DataDir, rootSlot.name+certificateSuffix)
+		if c, err := readCertificates(unused); err == nil && !c[0].Equal(o.ring.Root) {
+			o.warn("the keys in use are in the database, with a root of their own, which registries must be given (authserver key export); %s and the keys beside it are not used, remove them", unused)
+		}
 	}
 	return o.ring, nil
 }

@@ -906,3 +906,27 @@ func TestTheEncryptionKeyIsReplaced(t *testing.T) {
 		t.Errorf("nothing: %v", err)
 	}
 }
+
+func TestKeysInTheDataFolderThatAreNotUsedAreAWarning(t *testing.T) {
+	c := keys(t.TempDir(), kinds()...)
+	old := open(t, c).Root
+	c.Vault = seal(t, &table{}, secret)
+	ring := open(t, c)
+	if ring.Root.Equal(old) || len(ring.Warnings) != 1 || !strings.HasPrefix(ring.Warnings[0], "the keys in use are in the database, with a root of their own, ") {
+		t.Errorf("warnings %q", ring.Warnings)
+	}
+	remove(t, filepath.Join(c.DataDir, "root.crt"))
+	if ring := open(t, c); len(ring.Warnings) > 0 {
+		t.Errorf("warnings %q", ring.Warnings)
+	}
+}
+
+func TestAnOwnKeyOfSeveralServicesIsPublishedOnce(t *testing.T) {
+	key := ec(t, elliptic.P256())
+	leaf, between, root := pki(t, key)
+	chain := withOwn(t, issuer.VerifierChain, issuer.ES256, []*pem.Block{pkcs8(t, key)}, certificates(leaf, between, root))
+	jwks := chain
+	jwks.Name, jwks.Verifier, jwks.CertificateFile = "three", issuer.VerifierJWKS, ""
+	ring := open(t, keys(t.TempDir(), chain, jwks))
+	wantKeys(t, "shared", ring, "three", ring.For("registry.local").ID)
+}
