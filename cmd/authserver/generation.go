@@ -333,9 +333,7 @@ func files(c *config.Config) []string {
 			list = append(list, filepath.Join(c.Issuer.DataDir, name))
 		}
 	}
-	for _, file := range []string{keys.KeyFile, keys.CertificateFile, keys.EncryptionFile, c.ACL.Webhook.TokenFile, c.ACL.Webhook.TLS.CAFile, c.ACL.Webhook.TLS.CertFile, c.ACL.Webhook.TLS.KeyFile} {
-		list = append(list, file)
-	}
+	list = append(list, keys.KeyFile, keys.CertificateFile, keys.EncryptionFile, c.ACL.Webhook.TokenFile, c.ACL.Webhook.TLS.CAFile, c.ACL.Webhook.TLS.CertFile, c.ACL.Webhook.TLS.KeyFile)
 	return slices.DeleteFunc(list, func(file string) bool { return file == "" })
 }
 
