@@ -696,7 +696,7 @@ func TestWhatADyingProcessWasWritingIsRemoved(t *testing.T) {
 	dir := t.TempDir()
 	c := keys(dir, kinds()...)
 	open(t, c)
-	for _, name := range []string{".root.key.1", ".root.next.key.22", "chain/.es256.next.key.3", "pinned/.zot.key.4", "jwks/.es256.key.5"} {
+	for _, name := range []string{".root.key.1", ".root.next.key.22", "chain/.es256.next.key.3", "pinned/.zot.crt.4", "jwks/.es256.key.5"} {
 		write(t, filepath.Join(dir, name), 0o600, "x")
 	}
 	kept := []string{".tls.key.6", "chain/.keep", ".root"}

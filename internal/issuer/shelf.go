@@ -63,7 +63,8 @@ func (f folder) sweep() error {
 			return err
 		}
 		for _, e := range entries {
-			if name := e.Name(); strings.HasPrefix(name, prefix) && strings.Contains(name, keySuffix+".") { // as durable names it
+			// As durable names it.
+			if name := e.Name(); strings.HasPrefix(name, prefix) && (strings.Contains(name, keySuffix+".") || strings.Contains(name, certificateSuffix+".")) {
 				if err := f.Remove(dir + "/" + name); err != nil {
 					return err
 				}
