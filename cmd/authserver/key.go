@@ -90,6 +90,7 @@ const (
 	keyRoot  = "root"  // signs the certificates of others
 
 	keyNextRoot = "next-root"
+	keyOldRoot  = "old-root"
 )
 
 type keyLine struct {
@@ -100,6 +101,10 @@ type keyLine struct {
 	Services  []string   `json:"services"`
 	NotAfter  *time.Time `json:"not_after,omitempty"` // of its certificate
 	File      string     `json:"file"`
+}
+
+func (l keyLine) isRoot() bool {
+	return l.State == keyRoot || l.State == keyNextRoot || l.State == keyOldRoot
 }
 
 func (h *hand) keyList(ctx context.Context, now time.Time) error {
@@ -144,18 +149,24 @@ func keyLines(ring *issuer.Keyring) []keyLine {
 			lines = append(lines, line)
 		}
 	}
-	if ring.Root != nil {
-		root := keyLine{ID: issuer.RootID(ring.Root), State: keyRoot, Algorithm: issuer.ES256, Verifier: issuer.VerifierChain, NotAfter: &ring.Root.NotAfter, File: ring.RootFile}
-		for _, service := range ring.Services() {
-			if ring.For(service).Anchor != nil && ring.For(service).Anchor.Equal(ring.Root) {
-				root.Services = append(root.Services, service)
-			}
+	var trusting []string // services whose registries have a root of ours
+	for _, service := range ring.Services() {
+		if anchor := ring.For(service).Anchor; anchor != nil && ring.Root != nil && anchor.Equal(ring.Root) {
+			trusting = append(trusting, service)
 		}
-		lines = append(lines, root)
-		if next := ring.NextRoot; next != nil {
-			root.ID, root.State, root.NotAfter, root.File = issuer.RootID(next), keyNextRoot, &next.NotAfter, strings.TrimSuffix(root.File, ".key")+".next.key"
-			lines = append(lines, root)
+	}
+	for _, root := range ring.Roots() {
+		line := keyLine{ID: issuer.RootID(root), State: keyOldRoot, Algorithm: issuer.ES256, Verifier: issuer.VerifierChain, Services: trusting, NotAfter: &root.NotAfter}
+		name := strings.TrimSuffix(ring.RootFile, ".key")
+		switch root {
+		case ring.Root:
+			line.State, line.File = keyRoot, ring.RootFile
+		case ring.NextRoot:
+			line.State, line.File = keyNextRoot, name+".next.key"
+		default:
+			line.File = name + ".old"
 		}
+		lines = append(lines, line)
 	}
 	return lines
 }

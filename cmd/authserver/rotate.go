@@ -16,8 +16,8 @@ import (
 
 // rotation is what key rotate is asked for.
 type rotation struct {
-	service              string
-	root, activate, plan bool
+	service                          string
+	root, activate, plan, encryption bool
 }
 
 func (h *hand) rotateCommand() *cobra.Command {
@@ -30,7 +30,10 @@ Without a flag, the signing keys of all services with verifier chain are replace
 root, and notice nothing. The server does the same by itself every issuer.keys.rotate_every.
 
 A registry that was given the key itself (verifier pinned or jwks), or the root, has to be told first. That takes two
-steps, and --plan says where you are: the first makes the next key, --activate lets it sign.`,
+steps, and --plan says where you are: the first makes the next key, --activate lets it sign.
+
+--encryption replaces no signing key: it encrypts those in the database anew, with the first line of
+issuer.keys.encryption_key_file, so that the other lines are needed no more.`,
 		Example: `  authserver key rotate
   authserver key rotate --service zot.example.com --plan
   authserver key rotate --service zot.example.com
@@ -41,6 +44,7 @@ steps, and --plan says where you are: the first makes the next key, --activate l
 	cmd.Flags().StringVar(&r.service, "service", "", "the key of this service")
 	cmd.Flags().BoolVar(&r.root, "root", false, "the root, which registries with verifier chain trust")
 	cmd.Flags().BoolVar(&r.activate, "activate", false, "let the next key sign")
+	cmd.Flags().BoolVar(&r.encryption, "encryption", false, "what keys in the database are encrypted with")
 	cmd.Flags().BoolVar(&r.plan, "plan", false, "say what there is to do, and do nothing")
 	return cmd
 }
@@ -56,6 +60,10 @@ func (h *hand) rotate(ctx context.Context, r rotation) error {
 			verifier = s.Verifier
 		}
 		switch {
+		case r.encryption && (r.root || r.service != "" || r.activate || r.plan):
+			return misuse{errors.New("--encryption goes with no other flag of rotate")}
+		case r.encryption:
+			return h.reseal(k)
 		case r.root && r.service != "":
 			return misuse{errors.New("--root and --service are two different keys")}
 		case r.plan && r.activate:
@@ -65,6 +73,8 @@ func (h *hand) rotate(ctx context.Context, r rotation) error {
 		}
 		ring, err := apply(k, r, verifier)
 		switch {
+		case errors.Is(err, issuer.ErrOwnKey):
+			return fmt.Errorf("service %q: %w", r.service, err)
 		case errors.Is(err, issuer.ErrNoNext):
 			return fmt.Errorf("%w: authserver key rotate %s", err, r.target())
 		case err != nil:
@@ -72,6 +82,21 @@ func (h *hand) rotate(ctx context.Context, r rotation) error {
 		}
 		return h.report(c, ring, r, verifier)
 	})
+}
+
+// reseal encrypts the keys in the database anew.
+func (h *hand) reseal(k issuer.KeyConfig) error {
+	count, err := issuer.Reseal(k.Vault)
+	if err != nil {
+		return err
+	}
+	if h.output == "json" {
+		return h.printJSON(struct {
+			Encrypted int `json:"encrypted"`
+		}{count})
+	}
+	_, err = fmt.Fprintf(h.stdout, "Encrypted anew: %d. No other line of issuer.keys.encryption_key_file than the first is needed now.\n", count)
+	return err
 }
 
 func (r rotation) target() string {
@@ -92,7 +117,7 @@ func apply(k issuer.KeyConfig, r rotation, verifier string) (*issuer.Keyring, er
 	case r.root:
 		return issuer.StageRoot(k)
 	case verifier == issuer.VerifierChain:
-		return issuer.RotateLeaves(k)
+		return issuer.RotateLeaves(k, r.service)
 	case r.activate:
 		return issuer.Activate(k, r.service)
 	}
@@ -113,7 +138,7 @@ type rotationReport struct {
 }
 
 func (h *hand) report(c *config.Config, ring *issuer.Keyring, r rotation, verifier string) error {
-	out := rotationReport{Verifier: verifier, Keys: concerned(ring, r, verifier), Steps: steps(c, ring, r, verifier)}
+	out := rotationReport{Verifier: verifier, Keys: concerned(ring, r), Steps: steps(c, ring, r, verifier)}
 	if h.output == "json" {
 		return h.printJSON(out)
 	}
@@ -135,15 +160,15 @@ func (h *hand) report(c *config.Config, ring *issuer.Keyring, r rotation, verifi
 	return nil
 }
 
-func concerned(ring *issuer.Keyring, r rotation, verifier string) []keyLine {
+func concerned(ring *issuer.Keyring, r rotation) []keyLine {
 	return slices.DeleteFunc(keyLines(ring), func(l keyLine) bool {
 		switch {
 		case r.root:
-			return l.State != keyRoot && l.State != keyNextRoot
-		case r.service != "" && verifier != issuer.VerifierChain:
-			return !slices.Contains(l.Services, r.service) || l.State == keyRoot || l.State == keyNextRoot
+			return !l.isRoot()
+		case r.service != "":
+			return !slices.Contains(l.Services, r.service) || l.isRoot()
 		}
-		return l.Verifier != issuer.VerifierChain || l.State == keyRoot || l.State == keyNextRoot
+		return l.Verifier != issuer.VerifierChain || l.isRoot()
 	})
 }
 
@@ -210,24 +235,42 @@ under the root the root is replaced, with all keys under it. "authserver key lis
 func (h *hand) revoke(ctx context.Context, id string, yes bool) error {
 	return h.withKeys(ctx, func(_ *config.Config, k issuer.KeyConfig) error {
 		k.DryRun = !yes
-		_, services, wholeRoot, err := issuer.Revoke(k, id)
+		_, r, err := issuer.Revoke(k, id)
 		if err != nil {
 			return fmt.Errorf("key %q: %w", id, err)
 		}
-		names := strings.Join(services, ", ")
-		if wholeRoot {
-			fmt.Fprintf(h.stdout, "The root is replaced, with all signing keys under it. The registries of %s refuse our tokens until each has the new one:\n", names)
-			fmt.Fprintf(h.stdout, "  authserver key export > token-bundle.pem   # rootcertbundle; then restart the registry\n")
-			fmt.Fprintln(h.stdout, "Until a registry has it, and the old root is gone from its bundle, it takes tokens that the thief signs.")
-		} else {
-			fmt.Fprintf(h.stdout, "The key is replaced. The registries of %s refuse our tokens, and take those of the thief, until each has the new one:\n", names)
-			for _, s := range services {
-				fmt.Fprintf(h.stdout, "  authserver key export --service %s   # --format jwks where it has a JWKS; then restart the registry\n", s)
-			}
+		for _, line := range consequences(r) {
+			fmt.Fprintln(h.stdout, line)
 		}
 		if !yes {
 			return errors.New("nothing was done yet; add --yes to do it")
 		}
 		return nil
 	})
+}
+
+// consequences are what the operators of registries have to do after a key was revoked.
+func consequences(r issuer.Revocation) []string {
+	names := strings.Join(r.Services, ", ")
+	const bundle = "  authserver key export > token-bundle.pem   # rootcertbundle; then restart the registry"
+	var each []string
+	for _, s := range r.Services {
+		each = append(each, "  authserver key export --service "+s+"   # --format jwks where it has a JWKS; then restart the registry")
+	}
+	switch {
+	case r.Root && r.Signs:
+		return []string{
+			"The root is replaced, with all signing keys under it. The registries of " + names + " refuse our tokens until each has the new one:",
+			bundle,
+			"Until a registry has it, and the old root is gone from its bundle, it takes tokens that the thief signs.",
+		}
+	case r.Root:
+		return []string{
+			"That root is removed; tokens are signed as before. A registry of " + names + " that has it takes tokens that the thief signs, until it has the bundle without it:",
+			bundle,
+		}
+	case r.Signs:
+		return append([]string{"The key is replaced. The registries of " + names + " refuse our tokens, and take those of the thief, until each has the new one:"}, each...)
+	}
+	return append([]string{"The key is removed; tokens are signed as before. A registry of " + names + " that has it takes tokens that the thief signs, until it has what comes without it:"}, each...)
 }

@@ -21,6 +21,12 @@ type Registry struct {
 // StartRegistry starts the registry of a version with deletion enabled. It takes tokens of a for the service that a was made with.
 func StartRegistry(t testing.TB, version string, a *Authserver) *Registry {
 	t.Helper()
+	return StartRegistryTrusting(t, version, a, a.Service, "rootcertbundle", a.Root)
+}
+
+// StartRegistryTrusting is StartRegistry for another service, and for another file to believe: a rootcertbundle or a jwks.
+func StartRegistryTrusting(t testing.TB, version string, a *Authserver, service, key, file string) *Registry {
+	t.Helper()
 	port := FreePort(t)
 	config := filepath.Join(t.TempDir(), "registry.yml")
 	write(t, config, `version: 0.1
@@ -34,8 +40,8 @@ auth:
     realm: %q
     service: %q
     issuer: %q
-    rootcertbundle: %q
-`, t.TempDir(), port, a.URL+"/token", a.Service, a.Issuer, a.Root)
+    %s: %q
+`, t.TempDir(), port, a.URL+"/token", service, a.Issuer, key, file)
 
 	r := &Registry{Host: fmt.Sprintf("localhost:%d", port)}
 	// Without the variable version 3 sends traces to localhost:4318.

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io/fs"
 	"net/url"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -70,7 +72,11 @@ func (r *Keyring) Keys() []*Key {
 func (r *Keyring) Published() []*Key {
 	var keys []*Key
 	for _, s := range r.slots {
-		keys = append(keys, s.published()...)
+		for _, key := range s.published() { // a key that was brought by file may be that of several services
+			if !slices.ContainsFunc(keys, func(k *Key) bool { return k.ID == key.ID && k.Algorithm == key.Algorithm }) {
+				keys = append(keys, key)
+			}
+		}
 	}
 	return keys
 }
@@ -124,20 +130,31 @@ func (c KeyConfig) open(change func(*opening) error) (*Keyring, error) {
 	}
 	var ring *Keyring
 	err := vault.Open(func(shelf Shelf) error {
-		o := opening{KeyConfig: c, shelf: shelf, now: c.Now(), ring: &Keyring{byName: map[string]*slot{}}, shared: map[string]*slot{}}
-		if change != nil {
-			if err := change(&o); err != nil {
-				return err
-			}
+		if change == nil {
+			var err error
+			ring, err = c.opening(shelf).build()
+			return err
 		}
-		var err error
-		ring, err = o.build()
+		// Nothing is changed unless the keyring that comes of it can be used.
+		changed := newOverlay(shelf)
+		o := c.opening(changed)
+		err := change(o)
+		if err == nil {
+			ring, err = o.build()
+		}
+		if err == nil {
+			err = changed.replay()
+		}
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	return ring, nil
+}
+
+func (c KeyConfig) opening(shelf Shelf) *opening {
+	return &opening{KeyConfig: c, shelf: shelf, now: c.Now(), ring: &Keyring{byName: map[string]*slot{}}, shared: map[string]*slot{}}
 }
 
 func (o *opening) build() (*Keyring, error) {
@@ -157,6 +174,12 @@ func (o *opening) build() (*Keyring, error) {
 	}
 	if root := o.ring.Root; root != nil && root.NotAfter.Sub(o.now) < rootWarning {
 		o.warn("the root certificate ends %s; make the next one (authserver key rotate --root) and give it to the registries before", root.NotAfter.Format(time.DateOnly))
+	}
+	if o.Vault != nil && o.DataDir != "" && o.ring.Root != nil {
+		unused := filepath.Join(o.DataDir, rootSlot.name+certificateSuffix)
+		if c, err := readCertificates(unused); err == nil && !c[0].Equal(o.ring.Root) {
+			o.warn("the keys in use are in the database, with a root of their own, which registries must be given (authserver key export); %s and the keys beside it are not used, remove them", unused)
+		}
 	}
 	return o.ring, nil
 }
@@ -193,9 +216,10 @@ func (o *opening) warn(format string, args ...any) {
 	o.ring.Warnings = append(o.ring.Warnings, fmt.Sprintf(format, args...))
 }
 
-// due notes when the keyring should be opened again.
+// due notes when the keyring should be opened again. What could not be done although it was due waits for a change of
+// files, or for the next look: opening again and again would not help.
 func (o *opening) due(at time.Time) {
-	if o.ring.Next.IsZero() || at.Before(o.ring.Next) {
+	if at.After(o.now) && (o.ring.Next.IsZero() || at.Before(o.ring.Next)) {
 		o.ring.Next = at
 	}
 }
@@ -206,7 +230,11 @@ func (o *opening) slotName(s Service) (name string, own bool) {
 	case s.KeyFile != "":
 		return strings.Join([]string{"file", s.KeyFile, s.CertificateFile, s.Algorithm, s.Verifier}, "\n"), true
 	case s.Verifier == VerifierPinned:
-		return "pinned/" + url.PathEscape(s.Name), false
+		escaped := url.PathEscape(s.Name)
+		if stem, ok := strings.CutSuffix(escaped, nextSuffix); ok { // or its key would be the next one of another service
+			escaped = stem + "%2E" + nextSuffix[1:]
+		}
+		return "pinned/" + escaped, false
 	case s.Verifier == VerifierJWKS:
 		return "jwks/" + algorithm, false
 	case o.KeyFile != "":
@@ -273,6 +301,9 @@ func (o *opening) ownKey(keyFile, certificateFile, algorithm, verifier string) (
 
 // staged finds or makes a key that a registry was given itself, so that it is replaced only when an operator says so.
 func (o *opening) staged(into *slot, s Service) error {
+	if err := o.settle(into); err != nil {
+		return err
+	}
 	private, err := o.loadOrGenerate(into.name, s.Algorithm)
 	if err != nil {
 		return err
@@ -280,15 +311,18 @@ func (o *opening) staged(into *slot, s Service) error {
 	if into.current, err = o.stagedKey(into.name, private, s); err != nil {
 		return err
 	}
-	private, err = o.readKey(into.nextName())
+	if private, err = o.readKey(into.nextName()); err == nil {
+		into.next, err = o.stagedKey(into.nextName(), private, s)
+	}
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist) || err == nil:
 		return nil
-	case err != nil:
+	case unmendable(err):
 		return err
 	}
-	into.next, err = o.stagedKey(into.nextName(), private, s)
-	return err
+	into.next = nil
+	o.warn("the next key of service %q cannot be used and is left out: %v", s.Name, err)
+	return nil
 }
 
 func (o *opening) stagedKey(name string, private crypto.Signer, s Service) (*Key, error) {
@@ -317,23 +351,49 @@ func (o *opening) loadRoot() error {
 	}
 	o.ring.Root, o.rootKey, o.ring.roots = root, private, []*x509.Certificate{root}
 	o.ring.RootFile = o.shelf.Where(rootSlot.name + keySuffix)
-	next, err := o.readCertificates(rootSlot.nextName())
+	next, err := o.nextRoot()
 	switch {
 	case err == nil:
-		o.ring.NextRoot, o.ring.roots = next[0], append(o.ring.roots, next[0])
-	case !errors.Is(err, fs.ErrNotExist):
+		o.ring.NextRoot, o.ring.roots = next, append(o.ring.roots, next)
+	case unmendable(err):
 		return err
+	case !errors.Is(err, fs.ErrNotExist):
+		o.warn("the next root cannot be used and is left out: %v", err)
 	}
 	return o.retiredNames(rootSlot, func(name string) error {
 		old, err := o.readPEM(name, parseCertificates)
-		if err == nil {
+		if err == nil && !slices.ContainsFunc(o.ring.roots, old[0].Equal) {
 			o.ring.roots = append(o.ring.roots, old[0])
 		}
 		return err
 	})
 }
 
+// nextRoot reads the certificate of the next root. Its key may be offline until it is activated.
+func (o *opening) nextRoot() (*x509.Certificate, error) {
+	certificates, err := o.readCertificates(rootSlot.nextName())
+	if err != nil {
+		return nil, err
+	}
+	private, err := o.readKey(rootSlot.nextName())
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return certificates[0], nil
+	case err != nil:
+		return nil, err
+	}
+	if _, _, err := checkChain(certificates[:1], private, o.now); err != nil {
+		return nil, fmt.Errorf("%s: %w", o.shelf.Where(rootSlot.nextName()+certificateSuffix), err)
+	}
+	return certificates[0], nil
+}
+
+func (o *opening) rootName() string { return o.Name + " token root" }
+
 func (o *opening) readRoot() (*x509.Certificate, crypto.Signer, error) {
+	if err := o.settle(rootSlot); err != nil {
+		return nil, nil, err
+	}
 	private, err := o.readKey(rootSlot.name)
 	switch {
 	case err == nil:
@@ -356,7 +416,7 @@ func (o *opening) readRoot() (*x509.Certificate, crypto.Signer, error) {
 			return nil, nil, err
 		}
 	}
-	root, err := o.certificateFor(rootSlot.name, o.Name+" token root", private)
+	root, err := o.certificateFor(rootSlot.name, o.rootName(), private)
 	return root, private, err
 }
 
@@ -364,6 +424,9 @@ func (o *opening) readRoot() (*x509.Certificate, crypto.Signer, error) {
 // when that is due, and lets it sign from its time on.
 func (o *opening) leaf(into *slot, algorithm string) error {
 	if err := o.loadRoot(); err != nil {
+		return err
+	}
+	if err := o.settle(into); err != nil {
 		return err
 	}
 	current, err := o.readLeaf(into.name, algorithm)
@@ -374,8 +437,13 @@ func (o *opening) leaf(into *slot, algorithm string) error {
 	switch {
 	case unmendable(nextErr):
 		return nextErr
-	case nextErr != nil && !errors.Is(nextErr, fs.ErrNotExist):
-		o.warn("the next signing key %s cannot be used and is left out: %v", o.shelf.Where(into.nextName()+keySuffix), nextErr)
+	case nextErr != nil: // half of one, which a dying process left, or one that was damaged; it has signed nothing
+		if !errors.Is(nextErr, fs.ErrNotExist) {
+			o.warn("the next signing key %s cannot be used and was removed: %v", o.shelf.Where(into.nextName()+keySuffix), nextErr)
+		}
+		if err := o.drop(into.nextName()); err != nil {
+			return err
+		}
 	case nextErr == nil && (err != nil || !o.now.Before(next.From)):
 		if err := o.promote(into); err != nil {
 			return err
@@ -399,7 +467,7 @@ func (o *opening) leaf(into *slot, algorithm string) error {
 		}
 	default:
 		if err == nil {
-			if err := o.retire(into, current); err != nil {
+			if err := o.retire(into); err != nil {
 				return err
 			}
 		} else if !errors.Is(err, fs.ErrNotExist) {

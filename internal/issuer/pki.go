@@ -68,8 +68,7 @@ func sign(template, parent *x509.Certificate, public crypto.PublicKey, by crypto
 // checkChain checks own certificates: the first belongs to the key, each is signed by the next, all are valid now. It
 // returns what goes into x5c, and the one that the registry is to trust.
 func checkChain(certificates []*x509.Certificate, private crypto.Signer, now time.Time) (x5c []*x509.Certificate, anchor *x509.Certificate, err error) {
-	type comparable interface{ Equal(crypto.PublicKey) bool }
-	if public, ok := private.Public().(comparable); !ok || !public.Equal(certificates[0].PublicKey) {
+	if !equal(private.Public(), certificates[0].PublicKey) {
 		return nil, nil, errors.New("the first certificate does not belong to the private key")
 	}
 	for i, c := range certificates {
@@ -88,6 +87,11 @@ func checkChain(certificates []*x509.Certificate, private crypto.Signer, now tim
 		x5c = x5c[:len(x5c)-1] // the root, which may stand there twice: the registry has it, and would not believe ours
 	}
 	return x5c, anchor, nil
+}
+
+func equal(a, b crypto.PublicKey) bool {
+	public, ok := a.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && public.Equal(b)
 }
 
 // EncodeCertificates returns CERTIFICATE blocks and nothing else: Distribution 2.5 refuses a bundle with other blocks.

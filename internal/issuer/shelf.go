@@ -49,7 +49,29 @@ func (f folder) Open(do func(Shelf) error) error {
 		return fmt.Errorf("data folder: %w", err)
 	}
 	defer unlock()
+	if err := f.sweep(); err != nil {
+		return fmt.Errorf("data folder: %w", err)
+	}
 	return do(f)
+}
+
+// sweep removes what a process that died was writing: it may hold a key, under a name that nobody looks at.
+func (f folder) sweep() error {
+	for dir, prefix := range map[string]string{".": ".root.", chainFolder: ".", "pinned": ".", "jwks": "."} {
+		entries, err := os.ReadDir(f.Where(dir))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		for _, e := range entries {
+			// As durable names it.
+			if name := e.Name(); strings.HasPrefix(name, prefix) && (strings.Contains(name, keySuffix+".") || strings.Contains(name, certificateSuffix+".")) {
+				if err := f.Remove(dir + "/" + name); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
 }
 
 func (f folder) Where(name string) string { return filepath.Join(string(f), name) }
@@ -74,10 +96,10 @@ func (f folder) Write(name string, data []byte) error {
 }
 
 func (f folder) Remove(name string) error {
-	if err := os.Remove(f.Where(name)); !errors.Is(err, fs.ErrNotExist) {
-		return err
+	if _, err := os.Lstat(f.Where(name)); errors.Is(err, fs.ErrNotExist) {
+		return nil // asked first, because a folder that cannot be written to would say no
 	}
-	return nil
+	return os.Remove(f.Where(name))
 }
 
 func (f folder) List(dir string) ([]string, error) {
@@ -105,18 +127,27 @@ type trialOf struct{ Vault }
 
 func (t trialOf) Open(do func(Shelf) error) error {
 	if f, ok := t.Vault.(folder); ok {
-		return do(&overlay{Shelf: f, written: map[string][]byte{}}) // a folder that is not there is not made for a look
+		return do(newOverlay(f)) // a folder that is not there is not made for a look
 	}
-	return t.Vault.Open(func(s Shelf) error { return do(&overlay{Shelf: s, written: map[string][]byte{}}) })
+	return t.Vault.Open(func(s Shelf) error { return do(newOverlay(s)) })
 }
 
+// overlay is a shelf that keeps changes to itself until they are replayed.
 type overlay struct {
 	Shelf
-	written map[string][]byte // nil = removed
+	changed map[string][]byte // nil = removed
+	steps   []change
 }
 
+type change struct {
+	name string
+	data []byte // nil = removed
+}
+
+func newOverlay(s Shelf) *overlay { return &overlay{Shelf: s, changed: map[string][]byte{}} }
+
 func (o *overlay) Read(name string) ([]byte, error) {
-	data, ok := o.written[name]
+	data, ok := o.changed[name]
 	switch {
 	case !ok:
 		return o.Shelf.Read(name)
@@ -126,12 +157,17 @@ func (o *overlay) Read(name string) ([]byte, error) {
 	return data, nil
 }
 
-func (o *overlay) Write(name string, data []byte) error { o.written[name] = data; return nil }
-func (o *overlay) Remove(name string) error             { o.written[name] = nil; return nil }
+func (o *overlay) Write(name string, data []byte) error {
+	o.changed[name] = data
+	o.steps = append(o.steps, change{name, data})
+	return nil
+}
+
+func (o *overlay) Remove(name string) error { return o.Write(name, nil) }
 
 func (o *overlay) List(dir string) ([]string, error) {
 	names, err := o.Shelf.List(dir)
-	for name, data := range o.written {
+	for name, data := range o.changed {
 		names = slices.DeleteFunc(names, func(n string) bool { return n == name })
 		if data != nil && strings.HasPrefix(name, dir+"/") {
 			names = append(names, name)
@@ -139,6 +175,22 @@ func (o *overlay) List(dir string) ([]string, error) {
 	}
 	slices.Sort(names)
 	return names, err
+}
+
+// replay makes the changes below, each in its turn.
+func (o *overlay) replay() error {
+	for _, step := range o.steps {
+		var err error
+		if step.data == nil {
+			err = o.Shelf.Remove(step.name)
+		} else {
+			err = o.Shelf.Write(step.name, step.data)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Table is a database's table of keys: its update function runs do in one transaction, alone, and keeps what do leaves in
@@ -173,7 +225,10 @@ func SealingKeys(file string) ([][]byte, error) {
 		return nil, err
 	}
 	var keys [][]byte
-	for n, line := range strings.Fields(string(data)) {
+	for n, line := range strings.Split(string(data), "\n") {
+		if line = strings.TrimSpace(line); line == "" {
+			continue
+		}
 		key, err := base64.StdEncoding.DecodeString(line)
 		if err != nil || len(key) != sealingKeySize {
 			return nil, fmt.Errorf("%s: line %d is not %d bytes in base64; would be right: the output of \"openssl rand -base64 32\"", file, n+1, sealingKeySize)
@@ -240,4 +295,33 @@ func (s sealedShelf) List(dir string) ([]string, error) {
 		}
 	}
 	return names, nil
+}
+
+// Reseal encrypts what a sealed vault holds anew with the first of its keys, so that the others are needed no more. It
+// returns how much needed it.
+func Reseal(v Vault) (int, error) {
+	s, ok := v.(sealed)
+	if !ok {
+		return 0, ErrNotSealed
+	}
+	count := 0
+	err := s.table(func(rows map[string]string) error {
+		count = 0
+		first, all := sealedShelf{sealed{aeads: s.aeads[:1]}, rows}, sealedShelf{s, rows}
+		for _, name := range slices.Sorted(maps.Keys(rows)) {
+			if _, err := first.Read(name); err == nil {
+				continue
+			}
+			data, err := all.Read(name)
+			if err != nil {
+				return err
+			}
+			if err := first.Write(name, data); err != nil {
+				return err
+			}
+			count++
+		}
+		return nil
+	})
+	return count, err
 }

@@ -26,6 +26,7 @@ type slot struct {
 const (
 	keySuffix         = ".key"
 	certificateSuffix = ".crt"
+	nextSuffix        = ".next"
 	oldTime           = "20060102T150405.000Z"
 	chainFolder       = "chain"
 )
@@ -33,7 +34,7 @@ const (
 // rootSlot is where the root is kept.
 var rootSlot = &slot{name: "root"}
 
-func (s *slot) nextName() string  { return s.name + ".next" }
+func (s *slot) nextName() string  { return s.name + nextSuffix }
 func (s *slot) oldFolder() string { return s.name + ".old" }
 
 func (s *slot) published() []*Key {
@@ -125,18 +126,53 @@ func (o *opening) certificateFor(name, commonName string, private crypto.Signer)
 	return certificates[0], nil
 }
 
-// retire keeps the public half of a key that signs no more.
-func (o *opening) retire(s *slot, key *Key) error {
-	data, err := encodePublicKey(key.Public())
-	if err != nil {
-		return err
+// mostOld bounds how many keys a slot has replaced whose tokens may be good still: what a loop that rotates leaves behind
+// is published in every JWKS. Keys that are replaced by themselves do not get near it.
+const mostOld = 100
+
+// crowded refuses to replace a key of a slot that has replaced too many lately.
+func (o *opening) crowded(s *slot) error {
+	names, err := o.shelf.List(s.oldFolder())
+	if err == nil && len(names) >= mostOld {
+		err = fmt.Errorf("%w (%s)", ErrCrowded, o.shelf.Where(s.oldFolder()))
 	}
-	return o.shelf.Write(s.oldFolder()+"/"+o.now.UTC().Format(oldTime)+".pem", data)
+	return err
 }
 
-// promote puts the next key in the place of the current one. A process that dies on the way leaves a pair that does not
-// belong together, and the next one, which is then promoted again.
+// retire keeps what tells that a token of the current key is ours, when it signs no more: its public half, or the
+// certificate of the root, whose key may be offline. There is nothing to keep of a key that cannot be read.
+func (o *opening) retire(s *slot) error {
+	var data []byte
+	if s == rootSlot {
+		root, err := o.readCertificates(s.name)
+		if err != nil {
+			return err
+		}
+		data = EncodeCertificates(root[0])
+	} else if current, err := o.readKey(s.name); err != nil {
+		return nil
+	} else if data, err = encodePublicKey(current.Public()); err != nil {
+		return err
+	}
+	for at := o.now.UTC(); ; at = at.Add(time.Millisecond) {
+		name := s.oldFolder() + "/" + at.Format(oldTime) + ".pem"
+		if _, err := o.shelf.Read(name); errors.Is(err, fs.ErrNotExist) { // a clock that was set back tells a time twice
+			return o.shelf.Write(name, data)
+		}
+	}
+}
+
+// promote puts the next key in the place of the current one, which is kept among those of before.
 func (o *opening) promote(s *slot) error {
+	if err := o.retire(s); err != nil {
+		return err
+	}
+	return o.move(s)
+}
+
+// move puts the next key in the place of the current one. The key is written first and the next one removed last: a
+// process that dies between leaves a next key that is the current one, and settle goes on from there.
+func (o *opening) move(s *slot) error {
 	for _, suffix := range []string{keySuffix, certificateSuffix} {
 		data, err := o.shelf.Read(s.nextName() + suffix)
 		if errors.Is(err, fs.ErrNotExist) && suffix == certificateSuffix {
@@ -145,17 +181,6 @@ func (o *opening) promote(s *slot) error {
 		if err != nil {
 			return err
 		}
-		if suffix == keySuffix {
-			if current, err := o.readKey(s.name); err == nil {
-				key, err := publicKey(current.Public(), "", "", "")
-				if err != nil {
-					return err
-				}
-				if err := o.retire(s, key); err != nil {
-					return err
-				}
-			}
-		}
 		if err := o.shelf.Write(s.name+suffix, data); err != nil {
 			return err
 		}
@@ -163,9 +188,23 @@ func (o *opening) promote(s *slot) error {
 	return o.drop(s.nextName())
 }
 
-// drop removes a key and its certificate.
+// settle ends what a dying process began: the next key is in the place of the current one already.
+func (o *opening) settle(s *slot) error {
+	current, err := o.readKey(s.name)
+	next, nextErr := o.readKey(s.nextName())
+	if err == nil && nextErr == nil && equal(current.Public(), next.Public()) {
+		return o.move(s)
+	}
+	return nil
+}
+
+// drop removes a key and its certificate: the certificate first, because it can be made again for a key, and a key for a
+// certificate cannot.
 func (o *opening) drop(name string) error {
-	return errors.Join(o.shelf.Remove(name+keySuffix), o.shelf.Remove(name+certificateSuffix))
+	if err := o.shelf.Remove(name + certificateSuffix); err != nil {
+		return err
+	}
+	return o.shelf.Remove(name + keySuffix)
 }
 
 // retired reads the keys that sign no more.
@@ -175,20 +214,32 @@ func (o *opening) retired(into *slot, algorithm, verifier string) error {
 		if err != nil {
 			return err
 		}
-		block, _ := pem.Decode(data)
-		if block == nil {
-			return fmt.Errorf("%s: no public key in PEM form", o.shelf.Where(name))
-		}
-		public, err := x509.ParsePKIXPublicKey(block.Bytes)
+		public, err := parsePublic(data)
 		if err != nil {
 			return fmt.Errorf("%s: %w", o.shelf.Where(name), err)
 		}
 		key, err := publicKey(public, algorithm, verifier, o.shelf.Where(name))
-		if err == nil && key.ID != into.current.ID { // one that a dying process retired, and did not replace
+		if err == nil && keyOf(into.published(), key.ID) == nil { // what a dying process retires is retired again, or was not replaced
 			into.old = append(into.old, key)
 		}
 		return err
 	})
+}
+
+// parsePublic reads what retire keeps.
+func parsePublic(data []byte) (crypto.PublicKey, error) {
+	block, _ := pem.Decode(data)
+	switch {
+	case block == nil:
+		return nil, errors.New("no public key in PEM form")
+	case block.Type == "CERTIFICATE":
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		return c.PublicKey, nil
+	}
+	return x509.ParsePKIXPublicKey(block.Bytes)
 }
 
 // retiredNames calls do with the names of what a slot has retired, and removes what is good for nothing any more.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"time"
 )
@@ -10,8 +11,21 @@ import (
 // nothing when there is an error. One process at a time does, and others are told of changes (Watch). do may run more
 // than once.
 func (s *Store) UpdateKeys(ctx context.Context, now time.Time, do func(rows map[string]string) error) error {
+	// Mostly there is nothing to change. Who only looks waits for nobody, and keeps nobody waiting.
+	rows, err := s.look(ctx)
+	if err != nil {
+		return err
+	}
+	was := maps.Clone(rows)
+	if err := do(rows); err != nil || maps.Equal(was, rows) {
+		return err
+	}
 	return s.tx(ctx, func(on runner) error {
 		if !s.sqlite { // whose transactions are alone already
+			// A process that is frozen while it has the lock loses it.
+			if _, err := s.exec(ctx, on, fmt.Sprintf("SET LOCAL idle_in_transaction_session_timeout = %d", s.limit.Milliseconds())); err != nil {
+				return err
+			}
 			if _, err := s.exec(ctx, on, "LOCK TABLE signing_keys IN EXCLUSIVE MODE"); err != nil {
 				return err
 			}
@@ -42,6 +56,12 @@ func (s *Store) UpdateKeys(ctx context.Context, now time.Time, do func(rows map[
 		}
 		return s.revise(ctx, on, partKeys)
 	})
+}
+
+func (s *Store) look(ctx context.Context) (map[string]string, error) {
+	ctx, cancel := s.begin(ctx, "read")
+	defer cancel()
+	return s.keys(ctx, s.db)
 }
 
 func (s *Store) keys(ctx context.Context, on runner) (map[string]string, error) {
