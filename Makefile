@@ -9,7 +9,7 @@ AUTH_PORT ?= 5001
 OPS_PORT ?= 5002
 DIR      ?= run
 
-.PHONY: help build run test e2e lint fuzz bench microbench clean image
+.PHONY: help build run test e2e chaos lint fuzz bench microbench clean image
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -26,6 +26,9 @@ test: lint ## vet, static analysis, and all unit tests with the race detector
 e2e: ## real registries and real clients against the built program
 	bash e2e/run.sh
 
+chaos: ## break what authserver lives on, one thing at a time, under load
+	bash e2e/chaos.sh
+
 lint: ## gofmt, vet, staticcheck
 	@test -z "$$(gofmt -l cmd internal e2e)" || { gofmt -l cmd internal e2e; echo "not gofmt'ed"; exit 1; }
 	$(GO) vet ./...
@@ -34,7 +37,7 @@ lint: ## gofmt, vet, staticcheck
 fuzz: ## fuzz every parser, FUZZTIME each
 	FUZZTIME=$(FUZZTIME) bash .ci/fuzz
 
-bench: ## measure authserver beside what it cannot be quicker than, a quarter of an hour (BENCH="-quick" for less)
+bench: ## measure authserver beside bare programs that only sign or hash, a quarter of an hour (BENCH="-quick": three minutes)
 	@bash e2e/bench.sh $(BENCH)
 
 microbench: ## benchmarks of the token path

@@ -23,8 +23,14 @@ func (h *hand) withDatabase(ctx context.Context, use func(*config.Config, *store
 	case db == nil:
 		return c.Fault("database.url", errors.New("none; this needs a database"))
 	}
-	defer func() { _ = db.Close() }()
+	defer leave(ctx, db)
 	return use(c, db)
+}
+
+// leave closes the database of a command, once servers know what it has changed.
+func leave(ctx context.Context, db *store.Store) {
+	db.Settle(ctx)
+	_ = db.Close()
 }
 
 func (h *hand) databaseCommand() *cobra.Command {

@@ -76,7 +76,7 @@ func (h *hand) editUsers(ctx context.Context, kind string, edit func(editors) er
 			if err != nil {
 				return err
 			}
-			defer func() { _ = db.Close() }()
+			defer leave(ctx, db)
 			all = append(all, databaseEditor{db, c})
 			continue
 		}
@@ -133,7 +133,7 @@ func (e fileEditor) endTokens(ctx context.Context, name string, must bool) error
 	if err != nil || db == nil {
 		return err
 	}
-	defer func() { _ = db.Close() }()
+	defer leave(ctx, db)
 	switch err := db.Migrate(ctx); {
 	case errors.Is(err, store.ErrUnreachable) && !must:
 		return nil

@@ -27,24 +27,8 @@ missing crun && missing runc && packages="$packages crun"
 { missing dockerd || missing docker; } && packages="$packages docker.io"
 missing iptables && packages="$packages iptables"
 
-if [ -n "$packages" ]; then
-	if [ "$(id -u)" != 0 ]; then
-		echo "install.sh: missing:$packages; run as root, or install them first" >&2
-		exit 1
-	fi
-	# The packages bring services (dockerd, containerd); the tests start their
-	# own, so the package manager is told to start none.
-	policy=/usr/sbin/policy-rc.d
-	if [ ! -e "$policy" ]; then
-		printf '#!/bin/sh\nexit 101\n' >"$policy"
-		chmod 755 "$policy"
-		trap 'rm -f "$policy"' EXIT
-	fi
-	export DEBIAN_FRONTEND=noninteractive
-	apt-get -qq update </dev/null
-	# shellcheck disable=SC2086 # the list is meant to be split
-	apt-get -qq install -y --no-install-recommends $packages </dev/null >/dev/null
-fi
+# shellcheck disable=SC2086 # the list is meant to be split
+./apt.sh $packages
 
 # --- Go ------------------------------------------------------------------
 export CGO_ENABLED=0

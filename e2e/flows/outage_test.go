@@ -72,6 +72,8 @@ func TestPostgresFails(t *testing.T) {
 		{"nobody", false, func() harness.Answer { return a.Get(t, "", "", service) }},
 	}
 	const usual, changing, down = 0, 1, 2
+	// What was read before is good for two seconds, and what was asked then has its answer a little later.
+	const remembered = 3 * time.Second
 	var phase atomic.Int32
 	var asked [3]atomic.Int64
 	done := make(chan struct{})
@@ -153,6 +155,7 @@ func TestPostgresFails(t *testing.T) {
 	} {
 		phase.Store(changing)
 		way.down(t)
+		time.Sleep(remembered)
 		phase.Store(down)
 		time.Sleep(outage(t))
 		if up := metric(t, a, "authserver_database_up"); up != "0" {

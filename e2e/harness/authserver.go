@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -26,6 +27,8 @@ type Options struct {
 	Database string
 	// RefreshTokens are given to clients that ask for them.
 	RefreshTokens bool
+	// Under is a program and its arguments, which runs authserver.
+	Under []string
 }
 
 // Authserver is a running authserver.
@@ -36,9 +39,11 @@ type Authserver struct {
 	Ops      string // http://127.0.0.1:PORT
 	Service  string
 	Issuer   string
-	Root     string // path of the root certificate
-	Password string // of admin
+	Root     string   // path of the root certificate
+	Password string   // of admin
+	Sets     []string // key.path=value, laid over the configuration by Restart
 	binary   string
+	under    []string
 }
 
 // StartAuthserver runs "authserver init", applies o, and serves.
@@ -51,6 +56,7 @@ func StartAuthserver(t testing.TB, o Options) *Authserver {
 		Dir:     filepath.Join(t.TempDir(), "auth"),
 		Service: o.Service,
 		binary:  Program(t, "authserver"),
+		under:   o.Under,
 	}
 	port := FreePort(t)
 	listen := fmt.Sprintf("127.0.0.1:%d", port)
@@ -91,17 +97,19 @@ func StartAuthserver(t testing.TB, o Options) *Authserver {
 		a.AddUser(t, name, password)
 	}
 
-	a.serve(t, o.Set)
+	a.Sets = o.Set
+	a.Restart(t)
 	return a
 }
 
-func (a *Authserver) serve(t testing.TB, sets []string) {
+// Restart starts it once more, after its end, and waits until it is ready.
+func (a *Authserver) Restart(t testing.TB) {
 	t.Helper()
-	args := []string{"serve", "--config", a.config()}
-	for _, set := range sets {
+	args := append(slices.Clone(a.under), a.binary, "serve", "--config", a.config())
+	for _, set := range a.Sets {
 		args = append(args, "--set", set)
 	}
-	a.Process = Start(t, nil, a.binary, args...)
+	a.Process = Start(t, nil, args[0], args[1:]...)
 	a.Await(t, func() error { return expect(a.Ops+"/readyz", http.StatusOK) })
 }
 
@@ -111,7 +119,8 @@ func (a *Authserver) Replica(t testing.TB, sets ...string) *Authserver {
 	b := *a
 	port, ops := FreePort(t), FreePort(t)
 	b.URL, b.Ops = fmt.Sprintf("http://localhost:%d", port), fmt.Sprintf("http://127.0.0.1:%d", ops)
-	b.serve(t, append([]string{fmt.Sprintf("server.listen=127.0.0.1:%d", port), fmt.Sprintf("server.ops_listen=127.0.0.1:%d", ops)}, sets...))
+	b.Sets = append([]string{fmt.Sprintf("server.listen=127.0.0.1:%d", port), fmt.Sprintf("server.ops_listen=127.0.0.1:%d", ops)}, sets...)
+	b.Restart(t)
 	return &b
 }
 

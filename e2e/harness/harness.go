@@ -173,6 +173,31 @@ func (p *Process) Stop() error {
 	}
 }
 
+// Kill ends the process without a warning.
+func (p *Process) Kill() {
+	p.cmd.Process.Kill()
+	<-p.done
+}
+
+// Ended is closed when the process has ended.
+func (p *Process) Ended() <-chan struct{} { return p.done }
+
+// PID is its number.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Freeze stops the process as it is; Thaw lets it go on.
+func (p *Process) Freeze(t testing.TB) { p.mustSignal(t, syscall.SIGSTOP) }
+
+// Thaw ends Freeze.
+func (p *Process) Thaw(t testing.TB) { p.mustSignal(t, syscall.SIGCONT) }
+
+func (p *Process) mustSignal(t testing.TB, s os.Signal) {
+	t.Helper()
+	if err := p.Signal(s); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Signal sends a signal.
 func (p *Process) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
 

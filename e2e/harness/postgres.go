@@ -94,6 +94,18 @@ func (p *Postgres) Stop(t testing.TB) { p.end(t, syscall.SIGINT) }
 // Crash ends it as a power cut would, as far as it can tell.
 func (p *Postgres) Crash(t testing.TB) { p.end(t, syscall.SIGQUIT) }
 
+// Kill ends the postmaster with SIGKILL, as the kernel does when memory runs out. Its children notice, and end.
+func (p *Postgres) Kill(t testing.TB) {
+	t.Helper()
+	children := p.children(t)
+	p.Process.Kill()
+	for _, child := range children {
+		for syscall.Kill(child, 0) == nil {
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+}
+
 func (p *Postgres) end(t testing.TB, s syscall.Signal) {
 	t.Helper()
 	p.signalAll(t, syscall.SIGCONT)
@@ -131,14 +143,21 @@ func (p *Postgres) signalAll(t testing.TB, s syscall.Signal) {
 	if err := p.Signal(s); err != nil { // first: when it is stopped it has no more children
 		t.Error(err)
 	}
-	pid := p.cmd.Process.Pid
-	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	for _, child := range p.children(t) {
+		_ = syscall.Kill(child, s) // may have ended
+	}
+}
+
+func (p *Postgres) children(t testing.TB) (pids []int) {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", p.PID()))
 	if err != nil {
 		t.Error(err)
 	}
-	for _, child := range strings.Fields(string(children)) {
-		if n, err := strconv.Atoi(child); err == nil {
-			_ = syscall.Kill(n, s) // may have ended
+	for _, child := range strings.Fields(string(text)) {
+		if pid, err := strconv.Atoi(child); err == nil {
+			pids = append(pids, pid)
 		}
 	}
+	return pids
 }

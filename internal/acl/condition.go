@@ -51,6 +51,9 @@ var environment = sync.OnceValues(func() (*cel.Env, error) {
 	}, functions...)...)
 })
 
+// lineBreaks keeps a fault on its line.
+var lineBreaks = strings.NewReplacer("\n", " ", "\r", " ")
+
 // newCondition compiles and type-checks an expression. Its error names line and column within the expression.
 func newCondition(text string) (*condition, error) {
 	env, err := environment()
@@ -66,14 +69,14 @@ func newCondition(text string) (*condition, error) {
 		for _, e := range issues.Errors() {
 			faults = append(faults, fmt.Sprintf("line %d, column %d: %s", e.Location.Line(), e.Location.Column()+1, e.Message))
 		}
-		return nil, fmt.Errorf("%s", strings.Join(faults, "; "))
+		return nil, errors.New(lineBreaks.Replace(strings.Join(faults, "; "))) // a message quotes the expression
 	}
 	if kind := tree.OutputType(); !kind.IsExactType(cel.BoolType) {
 		return nil, fmt.Errorf("line 1, column 1: is of type %s; a condition is true or false", kind)
 	}
 	prices, err := expressionsOf(tree.NativeRep())
 	if err != nil {
-		return nil, errors.New(strings.ReplaceAll(err.Error(), "\n", "; "))
+		return nil, errors.New(lineBreaks.Replace(strings.ReplaceAll(err.Error(), "\n", "; ")))
 	}
 	estimate, err := env.EstimateCost(tree, prices)
 	if err != nil {

@@ -48,7 +48,7 @@ func (w world) asked() scope.Set {
 }
 
 // asPolicy is a policy that lets everybody do what the scopes of a credential say: an oracle that knows nothing of limits.
-func asPolicy(t *testing.T, scopes []string) *Policy {
+func asPolicy(t testing.TB, scopes []string) *Policy {
 	t.Helper()
 	text := "rules:\n  - {name: nobody, subjects: [\"user:nobody-at-all\"], repositories: [x], actions: [pull]}\n"
 	for i, s := range scopes {

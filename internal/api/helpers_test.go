@@ -42,8 +42,9 @@ rules:
 // world is a server with the htpasswd users admin and shadow, and the accounts boss, alice (in dev), bob, locked, shadow and
 // the robots ci and auto in the database. Passwords are the name and "-secret".
 type world struct {
-	t       *testing.T
+	t       testing.TB
 	db      *store.Store
+	guard   *users.Guard
 	handler http.Handler
 	audit   *record
 	log     *bytes.Buffer
@@ -90,7 +91,7 @@ func hash(password string) string {
 	return string(h)
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -98,7 +99,7 @@ func must(t *testing.T, err error) {
 }
 
 // database is SQLite, or PostgreSQL where TEST_POSTGRES says where one is.
-func database(t *testing.T, dir string) store.Config {
+func database(t testing.TB, dir string) store.Config {
 	c := store.Config{URL: "sqlite:authserver.db", Dir: dir, Timeout: 5 * time.Second}
 	url := os.Getenv("TEST_POSTGRES")
 	if url == "" {
@@ -168,26 +169,33 @@ var ring = sync.OnceValue(func() *issuer.Keyring {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	dir := t.TempDir()
+	w := worldIn(t, dir, database(t, dir))
+	t.Cleanup(func() { _ = w.db.Close() })
+	return w
+}
+
+// worldIn is newWorld in a folder, with a database that somebody else closes.
+func worldIn(t testing.TB, dir string, c store.Config) *world {
+	t.Helper()
 	file := filepath.Join(dir, "users")
 	must(t, os.WriteFile(file, []byte("admin:"+hash("admin-secret")+"\nshadow:"+hash("shadow-secret")+"\n"), 0o600))
-	c := database(t, dir)
 	if strings.HasPrefix(c.URL, "sqlite:") { // a copy of one that is made once
 		must(t, os.WriteFile(filepath.Join(dir, "authserver.db"), filled(), 0o600))
 	}
-	db, err := store.Open(t.Context(), c)
+	db, err := store.Open(context.Background(), c)
 	must(t, err)
-	t.Cleanup(func() { _ = db.Close() })
 	if !strings.HasPrefix(c.URL, "sqlite:") {
 		must(t, fill(db))
 	}
 
 	guard := users.NewGuard(users.GuardEvents{})
+	guard.Limit(users.Limits{Remember: time.Minute})
 	htpasswd, err := users.LoadHTPasswd(file, guard)
 	must(t, err)
 	chain := users.NewChain([]users.Authenticator{htpasswd, users.NewDatabase(db, guard, bcrypt.MinCost), elsewhere{}}, guard, nil)
 	policy, err := acl.Parse("policy.yaml", []byte(testPolicy))
 	must(t, err)
-	w := &world{t: t, db: db, audit: &record{}, log: &bytes.Buffer{}}
+	w := &world{t: t, db: db, guard: guard, audit: &record{}, log: &bytes.Buffer{}}
 	mint, err := issuer.New(issuer.Config{Services: services, Keyring: ring(), Users: users.NewAccessTokens(db, chain, time.Now), Policy: policy, Audit: w.audit})
 	must(t, err)
 	log := slog.New(slog.NewJSONHandler(w.log, nil))
@@ -239,7 +247,7 @@ type answer struct {
 	body   string
 }
 
-func (a answer) field(t *testing.T, name string) any {
+func (a answer) field(t testing.TB, name string) any {
 	t.Helper()
 	var fields map[string]any
 	if err := json.Unmarshal([]byte(a.body), &fields); err != nil {

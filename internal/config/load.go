@@ -3,8 +3,10 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/knadh/koanf/providers/confmap"
@@ -48,7 +50,25 @@ func Load(file string, environ, sets []string) (*Config, error) {
 	}
 	note(doc.Faults())
 	note(k.Load(confmap.Provider(doc.Root, ""), nil))
-	note(k.Load(env.Provider(".", env.Opt{
+	// lay lays values by key path over those there are. One below another would be of two meanings, and chance would choose.
+	lay := func(flat map[string]any) {
+		for _, path := range slices.Sorted(maps.Keys(flat)) {
+			for above := path; ; {
+				cut := strings.LastIndexByte(above, '.')
+				if cut < 0 {
+					break
+				}
+				above = above[:cut]
+				if _, both := flat[above]; both {
+					note(&document.Fault{Where: origin[path], Key: path, Problem: fmt.Sprintf("%s gives %s a value already; remove one of them", origin[above], above)})
+					delete(flat, path)
+					break
+				}
+			}
+		}
+		note(k.Load(confmap.Provider(flat, "."), nil))
+	}
+	variables, err := env.Provider("", env.Opt{
 		Prefix:      Prefix,
 		EnvironFunc: func() []string { return environ },
 		TransformFunc: func(name, value string) (string, any) {
@@ -59,7 +79,9 @@ func Load(file string, environ, sets []string) (*Config, error) {
 			origin[path] = "environment " + name
 			return path, document.Text(value)
 		},
-	}), nil))
+	}).Read()
+	note(err)
+	lay(variables)
 	flags := map[string]any{}
 	for _, set := range sets {
 		path, value, ok := strings.Cut(set, "=")
@@ -70,7 +92,7 @@ func Load(file string, environ, sets []string) (*Config, error) {
 		origin[path] = "flag --set"
 		flags[path] = document.Text(value)
 	}
-	note(k.Load(confmap.Provider(flags, "."), nil))
+	lay(flags)
 
 	where := func(path string) string {
 		for p := path; p != ""; {

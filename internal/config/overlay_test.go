@@ -44,6 +44,25 @@ func TestFlagsLieOverTheEnvironment(t *testing.T) {
 	}
 }
 
+// Which of the two counted was left to chance, and issuer.name.data_dir was taken for issuer.data_dir.
+func TestOfTwoVariablesOneIsNotBelowTheOther(t *testing.T) {
+	for _, c := range []struct {
+		environ, sets []string
+		want          string
+	}{
+		{[]string{"AUTHSERVER_ISSUER__NAME=a", "AUTHSERVER_ISSUER__NAME__DATA_DIR=/b"}, nil,
+			"environment AUTHSERVER_ISSUER__NAME__DATA_DIR: issuer.name.data_dir: environment AUTHSERVER_ISSUER__NAME gives issuer.name a value already; remove one of them"},
+		{[]string{"AUTHSERVER_SERVER__CORS_ORIGINS__X__LISTEN=:1", "AUTHSERVER_SERVER__CORS_ORIGINS=http://a"}, nil,
+			"environment AUTHSERVER_SERVER__CORS_ORIGINS__X__LISTEN: server.cors_origins.x.listen: environment AUTHSERVER_SERVER__CORS_ORIGINS gives server.cors_origins a value already; remove one of them"},
+		{nil, []string{"log.level.format=text", "log.level=debug"}, "flag --set: log.level.format: flag --set gives log.level a value already; remove one of them"},
+	} {
+		for range 20 {
+			_, err := config.Load("testdata/good.yaml", c.environ, c.sets)
+			wantFaults(t, err, c.want)
+		}
+	}
+}
+
 func TestNothingButWhatIsHandedInIsRead(t *testing.T) {
 	t.Setenv("AUTHSERVER_ISSUER__NAME", "from-the-process")
 	if c := good(t, nil, nil); c.Issuer.Name != "authserver" {

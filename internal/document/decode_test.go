@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"go.yaml.in/yaml/v3"
+
 	"authserver/internal/document"
 )
 
@@ -280,8 +282,9 @@ func TestDecodingIntoWhatIsNoPointerIsAnError(t *testing.T) {
 	}
 }
 
+// FuzzParse: what is read has its places, and is what other words for the same are read as.
 func FuzzParse(f *testing.F) {
-	for _, seed := range []string{"a: 1\n", "a: {b: [c, {d: e}]}\n", "a: &x 1\nb: *x\n", "a: 1\n---\nb: 2\n", "? [a]\n: b\n", "a: 2026-01-02\n", "- a\n", "a: !!binary aGk=\n"} {
+	for _, seed := range []string{"a: 5m\nb: -3\nc: 0.5\nd: true\ne: \"1\"\nf: |\n  x\n  y\n", "\"a.b\": {\"c[0]\": [[1], {}]}\n\"\": x\n", "a: 010\nb: 1_000\nc: 0x1\nd: ~\ne: .inf\n", "a: \"\\0\\u2028\\xff\"\n", "<<: {a: 1}\na: 2\n", "%YAML 1.1\n---\na: yes\n", "a: 1\n", "a: {b: [c, {d: e}]}\n", "a: &x 1\nb: *x\n", "a: 1\n---\nb: 2\n", "? [a]\n: b\n", "a: 2026-01-02\n", "- a\n", "a: !!binary aGk=\n"} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -299,6 +302,22 @@ func FuzzParse(f *testing.F) {
 		}
 		var into target
 		_ = d.Decode(&into) // no panic
+		if d.Faults() != nil {
+			for _, m := range messages(d.Faults())[:1] { // a key may hold a line break
+				if rest, ok := strings.CutPrefix(m, "f.yaml:"); !ok || rest[0] < '1' || rest[0] > '9' {
+					t.Fatalf("a fault without its line: %q", m)
+				}
+			}
+			return
+		}
+		text, err := yaml.Marshal(d.Root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := document.Parse("f.yaml", text)
+		if err != nil || again.Faults() != nil || fmt.Sprint(again.Root) != fmt.Sprint(d.Root) {
+			t.Fatalf("%v, in other words %+v, %v\n%s", d.Root, again, err, text)
+		}
 	})
 }
 

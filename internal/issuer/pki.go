@@ -83,8 +83,8 @@ func checkChain(certificates []*x509.Certificate, private crypto.Signer, now tim
 	}
 	anchor = certificates[len(certificates)-1]
 	x5c = certificates
-	if len(x5c) > 1 && bytes.Equal(anchor.RawSubject, anchor.RawIssuer) {
-		x5c = x5c[:len(x5c)-1] // the root: the registry has it, and would not believe ours
+	for last := anchor; len(x5c) > 1 && bytes.Equal(last.RawSubject, last.RawIssuer); last = x5c[len(x5c)-1] {
+		x5c = x5c[:len(x5c)-1] // the root, which may stand there twice: the registry has it, and would not believe ours
 	}
 	return x5c, anchor, nil
 }

@@ -8,7 +8,7 @@ import (
 // Hard bounds on one request. Past them the request is refused as a whole (400): no client is near them, and each
 // resource costs a policy decision and room in a token that has to fit the 8 kB header lines of common proxies.
 const (
-	MaxLength     = 8 << 10 // bytes of all scope parameters together
+	MaxLength     = 8 << 10 // bytes of all scope parameters, joined by spaces
 	MaxResources  = 100     // different resources in one request
 	MaxActions    = 32      // different actions on one resource
 	MaxNameLength = 255     // bytes of a resource name; distribution reference.NameTotalLengthMax
@@ -29,7 +29,7 @@ func (e *BoundError) Error() string {
 // dropped and returned as they came: whatever they were meant to ask, they ask for nothing. Only a *BoundError is
 // returned as an error, and then nothing else is.
 func Parse(values []string) (asked Set, dropped []string, err error) {
-	length := 0
+	length := max(0, len(values)-1) // the spaces between them
 	for _, v := range values {
 		length += len(v)
 	}

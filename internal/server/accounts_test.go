@@ -29,6 +29,7 @@ type accounts struct {
 	*face
 	db     *store.Store
 	mint   *issuer.Issuer
+	guard  *users.Guard
 	events *buffer // the audit log
 }
 
@@ -69,8 +70,8 @@ func newAccounts(t *testing.T, policy *swap) *accounts {
 		t.Fatal(err)
 	}
 	x.face = newFace(t, func(c *server.Config) {
-		guard := users.NewGuard(users.GuardEvents{})
-		chain := users.NewChain([]users.Authenticator{users.NewDatabase(x.db, guard, bcrypt.MinCost)}, guard, c.Metrics.Authentication)
+		x.guard = users.NewGuard(users.GuardEvents{Recalled: c.Metrics.Recalled, HeldBack: c.Metrics.HeldBack})
+		chain := users.NewChain([]users.Authenticator{users.NewDatabase(x.db, x.guard, bcrypt.MinCost)}, x.guard, c.Metrics.Authentication)
 		x.mint, err = issuer.New(issuer.Config{
 			Services: services, Keyring: ring, Users: users.NewAccessTokens(x.db, chain, time.Now), Policy: policy, Audit: audit.New(x.events),
 			Logins: users.NewRefreshTokens(x.db, chain, time.Hour, 2*time.Hour),

@@ -50,6 +50,28 @@ func TestDefect07NoGrantFallsBackToAnonymous(t *testing.T) {
 	}
 }
 
+// A form that was sent with GET was not looked at, and the answer was a token for nobody.
+func TestAFormWithGETIsNotAnonymous(t *testing.T) {
+	f := newFace(t)
+	for name, body := range map[string]io.Reader{"of known length": strings.NewReader("x"), "chunked": io.MultiReader(strings.NewReader(password("alice", "secret:1").Encode()))} {
+		r := httptest.NewRequest(http.MethodGet, "/token?scope=repository:public/a:pull", body)
+		if a := f.do(r); a.StatusCode != http.StatusUnauthorized {
+			t.Errorf("%s: %d %s", name, a.StatusCode, a.body)
+		}
+	}
+	r := httptest.NewRequest(http.MethodGet, "/token", io.MultiReader()) // an empty body of unknown length, as over HTTP/2
+	if a := f.do(r); r.ContentLength != -1 || a.StatusCode != http.StatusOK {
+		t.Errorf("%d: %d %s", r.ContentLength, a.StatusCode, a.body)
+	}
+	// The second of two headers was not compared with the form.
+	two := func(r *http.Request) {
+		r.Header["Authorization"] = []string{"Basic YWxpY2U6c2VjcmV0OjE=", "Basic YWRtaW46aHVudGVyMg=="}
+	}
+	if a := f.post(password("alice", "secret:1"), two); a.StatusCode != http.StatusUnauthorized {
+		t.Errorf("two headers: %d %s", a.StatusCode, a.body)
+	}
+}
+
 // Whatever service a client named was signed as aud.
 func TestDefect09OnlyListedServicesAreSigned(t *testing.T) {
 	f := newFace(t)

@@ -130,6 +130,9 @@ func (s *server) decode(w http.ResponseWriter, r *http.Request) (issuer.Request,
 		if params, p = readQuery(r); p == nil {
 			p = basicCredentials(&request, r, params)
 		}
+		if p == nil && request.Grant == issuer.GrantAnonymous && hasBody(r) { // curl -X GET -d, or what a redirect left of a POST
+			request.BadCredentials = "a body, which is not read on GET; credentials belong into the Authorization header"
+		}
 	}
 	if p != nil {
 		return request, p
@@ -190,6 +193,15 @@ func (p params) one(name string) (string, *problem) {
 		return "", nil
 	}
 	return values[0], nil
+}
+
+// hasBody tells whether anything follows the headers. HTTP/2 and proxies send bodies of unknown length that are empty.
+func hasBody(r *http.Request) bool {
+	if r.ContentLength == 0 {
+		return false
+	}
+	_, err := io.ReadFull(r.Body, make([]byte, 1))
+	return !errors.Is(err, io.EOF)
 }
 
 func readQuery(r *http.Request) (params, *problem) {
@@ -316,7 +328,7 @@ func formCredentials(request *issuer.Request, r *http.Request, p params) *proble
 		return problem
 	}
 	if len(r.Header.Values("Authorization")) > 0 { // RFC 6749 §2.3: not more than one way to authenticate
-		if headerName, headerPassword, ok := r.BasicAuth(); !ok || headerName != username || headerPassword != password {
+		if headerName, headerPassword, ok := r.BasicAuth(); !ok || headerName != username || headerPassword != password || len(r.Header.Values("Authorization")) > 1 {
 			request.BadCredentials = "the Authorization header and the form disagree"
 			return nil
 		}

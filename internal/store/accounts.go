@@ -81,6 +81,13 @@ func (s *Store) Accounts(ctx context.Context, after string, limit int) ([]users.
 	return collect(ctx, s, one, "SELECT "+accountColumns+" FROM accounts WHERE name > $1 ORDER BY name LIMIT $2", after, limit)
 }
 
+// PasswordForms implements users.Accounts.
+func (s *Store) PasswordForms(ctx context.Context) ([]string, error) {
+	ctx, cancel := s.begin(ctx, "read")
+	defer cancel()
+	return s.list(ctx, "SELECT DISTINCT SUBSTR(password, 1, 6) FROM accounts WHERE password <> '' ORDER BY 1")
+}
+
 // AddAccount adds an account; users.ErrConflict when the name is taken.
 func (s *Store) AddAccount(ctx context.Context, a users.Account) error {
 	return s.change(ctx, func(on runner) error {

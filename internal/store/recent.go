@@ -12,9 +12,12 @@ import (
 
 // Times of Watch. What another process has changed is seen within staleAfter: the next look comes after lookEvery, and
 // when looks fail, nothing is remembered that was not confirmed so long.
+// What is only noted has no revision: keepFor is how old it can be, such as another process's note that a token was used.
 const (
-	lookEvery  = 500 * time.Millisecond
+	lookEvery  = 250 * time.Millisecond
+	lookInFile = 50 * time.Millisecond // SQLite: nobody else is asked
 	staleAfter = 2 * time.Second
+	keepFor    = time.Minute
 )
 
 // mostRecent bounds each of the tables of what was read lately. An account or a token takes about half a kilobyte.
@@ -32,6 +35,9 @@ type recent struct {
 	start time.Time
 	until atomic.Int64 // nanoseconds since start: until then nobody else can have changed anything that is remembered
 
+	look, stale, keep time.Duration
+	changed           atomic.Bool // by this process
+
 	mu      sync.RWMutex
 	epoch   uint64 // changes whenever everything is forgotten
 	account table[users.Account]
@@ -40,23 +46,34 @@ type recent struct {
 	refresh table[users.RefreshToken]
 }
 
-type table[V any] map[string]V
+func newRecent(look time.Duration) *recent {
+	return &recent{start: time.Now(), look: look, stale: staleAfter, keep: keepFor}
+}
 
-func (t *table[V]) put(key string, v V) {
+type table[V any] map[string]entry[V]
+
+type entry[V any] struct {
+	v    V
+	read time.Duration // since start
+}
+
+func (t *table[V]) put(key string, v V, read time.Duration) {
 	if *t == nil {
 		*t = table[V]{}
 	}
-	for drop := range *t {
-		if len(*t) < mostRecent {
+	if _, again := (*t)[key]; !again && len(*t) >= mostRecent {
+		for drop := range *t {
+			delete(*t, drop) // whichever the map begins with
 			break
 		}
-		delete(*t, drop) // whichever the map begins with
 	}
-	(*t)[key] = v
+	(*t)[key] = entry[V]{v, read}
 }
 
+func (r *recent) now() time.Duration { return time.Since(r.start) }
+
 // good tells whether what is remembered can be used now.
-func (r *recent) good() bool { return int64(time.Since(r.start)) < r.until.Load() }
+func (r *recent) good() bool { return int64(r.now()) < r.until.Load() }
 
 // forget drops everything.
 func (r *recent) forget() {
@@ -72,19 +89,20 @@ func recalled[V any](r *recent, t *table[V], key string, read func() (V, error))
 	if !r.good() {
 		return read()
 	}
+	began := r.now()
 	r.mu.RLock()
-	v, ok := (*t)[key]
+	one, ok := (*t)[key]
 	epoch := r.epoch
 	r.mu.RUnlock()
-	if ok {
-		return v, nil
+	if ok && began-one.read < r.keep {
+		return one.v, nil
 	}
 	v, err := read()
 	if err == nil {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if r.epoch == epoch {
-			t.put(key, v)
+			t.put(key, v, began)
 		}
 	}
 	return v, err
@@ -94,15 +112,15 @@ func recalled[V any](r *recent, t *table[V], key string, read func() (V, error))
 func (r *recent) isNobody(name string) (known bool, epoch uint64) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	_, known = r.nobody[name]
-	return known && r.good(), r.epoch
+	one, known := r.nobody[name]
+	return known && r.now()-one.read < r.keep && r.good(), r.epoch
 }
 
 func (r *recent) noteNobody(name string, epoch uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.epoch == epoch && r.good() {
-		r.nobody.put(name, struct{}{})
+		r.nobody.put(name, struct{}{}, r.now())
 	}
 }
 
@@ -110,10 +128,10 @@ func (r *recent) noteNobody(name string, epoch uint64) {
 func used[V any](r *recent, t *table[V], is func(V) bool, set func(*V)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for key, v := range *t {
-		if is(v) {
-			set(&v)
-			(*t)[key] = v
+	for key, one := range *t {
+		if is(one.v) {
+			set(&one.v)
+			(*t)[key] = one
 			return
 		}
 	}
@@ -122,30 +140,33 @@ func used[V any](r *recent, t *table[V], is func(V) bool, set func(*V)) {
 // Watch remembers what is read from now on, until ctx ends, and looks whether somebody else has changed it. onKeys is
 // called after signing keys were changed.
 func (s *Store) Watch(ctx context.Context, onKeys func()) {
-	last := map[string]int64{}
-	for first := true; ; first = false {
-		began := time.Since(s.recent.start)
+	r := s.recent
+	var last map[string]int64
+	for {
+		began := r.now()
 		if now, err := s.revisions(ctx); err == nil {
-			if now[partAccounts] != last[partAccounts] {
-				s.recent.forget()
+			// What could not be used for a while is not good again, even at the same revision: a database that takes the
+			// place of one that was lost may lack its last changes, and have got as many others since.
+			if now[partAccounts] != last[partAccounts] || !r.good() {
+				r.forget()
 			}
-			if now[partKeys] != last[partKeys] && !first {
+			if last != nil && now[partKeys] != last[partKeys] {
 				onKeys()
 			}
 			last = now
-			s.recent.until.Store(int64(began + staleAfter))
+			r.until.Store(int64(began + r.stale))
 		}
 		select {
 		case <-ctx.Done():
-			s.recent.until.Store(0)
+			r.until.Store(0)
 			return
-		case <-time.After(lookEvery):
+		case <-time.After(r.look):
 		}
 	}
 }
 
 func (s *Store) revisions(ctx context.Context) (map[string]int64, error) {
-	ctx, cancel := context.WithTimeout(ctx, staleAfter) // and no metric: nobody waits for it
+	ctx, cancel := context.WithTimeout(ctx, s.recent.stale) // and no metric: nobody waits for it
 	defer cancel()
 	rows, err := s.db.QueryContext(ctx, "SELECT part, number FROM revisions")
 	if err != nil {
@@ -164,15 +185,33 @@ func (s *Store) revisions(ctx context.Context) (map[string]int64, error) {
 	return found, rows.Err()
 }
 
+// Settle waits until processes that Watch have seen what this one has changed: a command that locks somebody out returns when
+// they are out. It returns at once when nothing was changed, or ctx is done.
+func (s *Store) Settle(ctx context.Context) {
+	if !s.recent.changed.Load() {
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(s.recent.look + s.recent.look/2): // one look, and its answer
+	}
+}
+
 // change is tx for what others may remember: accounts, groups and tokens that end.
 func (s *Store) change(ctx context.Context, do func(runner) error) error {
+	done := false
 	err := s.tx(ctx, func(on runner) error {
-		if err := do(on); err != nil {
-			return err
+		err := do(on)
+		if err == nil {
+			err = s.revise(ctx, on, partAccounts)
 		}
-		return s.revise(ctx, on, partAccounts)
+		done = err == nil
+		return err
 	})
-	s.recent.forget() // also after an error: it may have come through all the same
+	if done { // also when there is an error: it may have come through all the same
+		s.recent.forget()
+		s.recent.changed.Store(true)
+	}
 	return err
 }
 

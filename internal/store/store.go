@@ -85,7 +85,11 @@ func New(c Config) (*Store, error) {
 	if s.observe = c.Observe; s.observe == nil {
 		s.observe = func(string, time.Duration) {}
 	}
-	s.recent = &recent{start: time.Now()}
+	look := lookEvery
+	if s.sqlite {
+		look = lookInFile
+	}
+	s.recent = newRecent(look)
 	return s, nil
 }
 

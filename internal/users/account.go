@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"sync/atomic"
 	"time"
 )
 
@@ -51,15 +52,19 @@ type Directory interface {
 	Lookup(ctx context.Context, name string) (who Principal, mark string, err error)
 }
 
-// Accounts is where the backend `kind: database` finds accounts. ErrNotFound when there is no such account.
+// Accounts is where the backend `kind: database` finds accounts.
 type Accounts interface {
+	// Account returns ErrNotFound when there is no such account.
 	Account(ctx context.Context, name string) (Account, error)
+	// PasswordForms returns how the passwords of all accounts begin, in at least 6 characters, each form once.
+	PasswordForms(ctx context.Context) ([]string, error)
 }
 
 // Database is the backend `kind: database`: accounts in a database of ours.
 type Database struct {
 	accounts Accounts
 	guard    *Guard
+	learned  atomic.Bool // the highest cost that was there at the beginning
 }
 
 // DatabaseOptions is a users[] block of kind database.
@@ -68,7 +73,26 @@ type DatabaseOptions struct{}
 // NewDatabase returns the backend. cost is that of the passwords that are made for it.
 func NewDatabase(accounts Accounts, guard *Guard, cost int) *Database {
 	guard.expect(cost)
-	return &Database{accounts, guard}
+	return &Database{accounts: accounts, guard: guard}
+}
+
+// learn sees to it that every refusal takes the time of the dearest password that is there: the cost that passwords are
+// made with may have been higher once, and the first of those to be met would be slower than a name that nobody has.
+func (d *Database) learn(ctx context.Context) error {
+	if d.learned.Load() {
+		return nil
+	}
+	forms, err := d.accounts.PasswordForms(ctx)
+	if err != nil {
+		return err
+	}
+	for _, form := range forms {
+		if cost, ok := formCost(form); ok {
+			d.guard.expect(cost)
+		}
+	}
+	d.learned.Store(true)
+	return nil
 }
 
 // Name implements Authenticator.
@@ -77,6 +101,9 @@ func (d *Database) Name() string { return "database" }
 // Authenticate implements Authenticator. Robots, disabled accounts and those without a password are refused in the time
 // of a wrong password.
 func (d *Database) Authenticate(ctx context.Context, c Credentials) (Principal, error) {
+	if err := d.learn(ctx); err != nil {
+		return Principal{}, err
+	}
 	account, err := d.accounts.Account(ctx, c.Username)
 	switch {
 	case errors.Is(err, ErrNotFound):
@@ -91,7 +118,7 @@ func (d *Database) Authenticate(ctx context.Context, c Credentials) (Principal, 
 		}
 		return Principal{}, ErrRefused
 	}
-	d.guard.expect(cost) // the cost that passwords are made with may have been higher once
+	d.guard.expect(cost) // it may be new, and made elsewhere
 	ok, err := d.guard.check(ctx, c, []byte(account.Password), cost)
 	switch {
 	case err != nil:

@@ -50,6 +50,14 @@ func (s *shelf) Account(_ context.Context, name string) (users.Account, error) {
 	return a, s.down
 }
 
+func (s *shelf) PasswordForms(context.Context) ([]string, error) {
+	var forms []string
+	for _, a := range s.accounts {
+		forms = append(forms, a.Password)
+	}
+	return forms, s.down
+}
+
 func (s *shelf) AccessToken(_ context.Context, hash string) (users.AccessToken, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -58,6 +58,15 @@ func (c *Chain) LookupIn(ctx context.Context, kind, name string) (Principal, str
 
 // Authenticate returns the principal, ErrRefused, or the error of a backend that could not say.
 func (c *Chain) Authenticate(ctx context.Context, creds Credentials) (Principal, error) {
+	began := c.guard.elapsed()
+	who, err := c.authenticate(ctx, creds)
+	if errors.Is(err, ErrRefused) || errors.As(err, new(*Later)) {
+		c.guard.blur(ctx, began)
+	}
+	return who, err
+}
+
+func (c *Chain) authenticate(ctx context.Context, creds Credentials) (Principal, error) {
 	var outage error
 	for _, b := range c.backends {
 		p, err := b.Authenticate(ctx, creds)

@@ -2,6 +2,7 @@ package users
 
 import (
 	"context"
+	"math/rand/v2"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -32,6 +33,7 @@ type guarded struct {
 	throttle throttle
 	events   GuardEvents
 	elapsed  func() time.Duration // since the process began: a clock that nobody sets
+	pause    func(ctx context.Context, d time.Duration)
 }
 
 // Limits of a guard.
@@ -39,6 +41,8 @@ type Limits struct {
 	Parallel int           // comparisons at once; 0 = one core stays free for requests that need none
 	Remember time.Duration // for which a password that was right is not compared again; 0 = never
 	Throttle Throttle
+
+	blur bool
 }
 
 // GuardEvents is who listens to a guard; nil = nobody.
@@ -48,7 +52,7 @@ type GuardEvents struct {
 	HeldBack func(reason string)          // as in Later.Reason
 }
 
-// NewGuard returns a guard with the least of limits: it remembers nothing and holds nobody back.
+// NewGuard returns a guard with the least of limits: it remembers nothing, holds nobody back, and hurries.
 func NewGuard(events GuardEvents) *Guard {
 	if events.Check == nil {
 		events.Check = func(int) func() { return func() {} }
@@ -60,13 +64,19 @@ func NewGuard(events GuardEvents) *Guard {
 		events.HeldBack = func(string) {}
 	}
 	start := time.Now()
-	g := &Guard{&guarded{memory: newMemory(), events: events, elapsed: func() time.Duration { return time.Since(start) }}, new(atomic.Int64)}
-	g.Limit(Limits{})
+	g := &Guard{&guarded{memory: newMemory(), events: events, elapsed: func() time.Duration { return time.Since(start) }, pause: pause}, new(atomic.Int64)}
+	g.throttle.charged.most, g.throttle.overlooked = mostCounters, overlookedADay
+	g.limit(Limits{})
 	return g
 }
 
 // Limit sets the limits of all guards of the process, also while they are at work.
 func (g *Guard) Limit(l Limits) {
+	l.blur = true
+	g.limit(l)
+}
+
+func (g *Guard) limit(l Limits) {
 	parallel := l.Parallel
 	if parallel <= 0 {
 		parallel = max(1, runtime.GOMAXPROCS(0)-1)
@@ -98,22 +108,29 @@ func (g *Guard) check(ctx context.Context, c Credentials, hash []byte, cost int)
 		return false, err
 	}
 	limits := g.limits.Load()
-	q := question{Credentials: c, hash: hash, cost: cost, digest: g.memory.digest(c.Username, hash, c.Password)}
-	switch g.memory.recall(q.digest, g.elapsed(), limits) {
+	q := &question{Credentials: c, hash: hash, cost: cost, digest: g.memory.digest(c.Username, hash, c.Password)}
+	remembered := g.memory.recall(q.digest, g.elapsed(), limits)
+	q.trusted = remembered == rightLately || remembered == rightOnce
+	// Before anything is said of the password, be it that somebody else was wrong with it.
+	if err := g.throttle.admit(q, g.elapsed(), limits.Throttle); err != nil {
+		return false, g.heldBack(err)
+	}
+	switch remembered {
 	case rightLately:
 		g.events.Recalled("hit")
 		return true, nil
 	case wrongLately:
 		g.events.Recalled("refused")
 		return false, nil
-	case rightOnce:
-		q.trusted = true
 	}
 	ok, shared, err := g.flights.join(ctx, q.digest, func(ctx context.Context) (bool, error) { return g.ask(ctx, q, limits) })
 	if shared {
 		g.events.Recalled("shared")
 	} else {
 		g.events.Recalled("miss")
+	}
+	if ok {
+		g.throttle.right(q, g.elapsed(), limits.Throttle)
 	}
 	return ok, err
 }
@@ -132,18 +149,11 @@ type question struct {
 // A refusal takes as long as one at the highest cost: costs are powers of two, so one more comparison at each cost from
 // the hash's own up to the highest but one adds up to exactly that. All are done in one turn, because waiting for
 // several turns on a busy machine would tell users apart as well.
-func (g *Guard) ask(ctx context.Context, q question, limits *Limits) (bool, error) {
-	if err := g.allowed(q, limits); err != nil {
-		return false, err
-	}
-	if err := g.turns.take(ctx); err != nil {
+func (g *Guard) ask(ctx context.Context, q *question, limits *Limits) (bool, error) {
+	if err := g.turns.take(ctx, q.trusted); err != nil {
 		return false, g.heldBack(err)
 	}
 	defer g.turns.giveBack()
-	// Again, because others may have failed while this one waited: guesses sent all at once are no way around the limit.
-	if err := g.allowed(q, limits); err != nil {
-		return false, err
-	}
 	if g.compare(q.hash, q.cost, q.Password) {
 		g.memory.right(q.digest, g.elapsed(), limits)
 		return true, nil
@@ -152,15 +162,8 @@ func (g *Guard) ask(ctx context.Context, q question, limits *Limits) (bool, erro
 		g.compare(decoy(cost), cost, q.Password)
 	}
 	g.memory.wrong(q.digest, g.elapsed(), limits)
-	g.throttle.failed(q.Username, q.From, g.elapsed(), limits.Throttle)
+	g.throttle.wrong(q.Username, g.elapsed(), limits.Throttle)
 	return false, nil
-}
-
-func (g *Guard) allowed(q question, limits *Limits) error {
-	if q.trusted {
-		return nil
-	}
-	return g.heldBack(g.throttle.allow(q.Username, q.From, g.elapsed(), limits.Throttle))
 }
 
 func (g *Guard) heldBack(err error) error {
@@ -180,9 +183,31 @@ func (g *Guard) Refuse(ctx context.Context, c Credentials) error {
 	return err
 }
 
+// grain is what the time of a refusal is rounded up to, and at most as much is added at random. It is longer than a
+// directory needs to answer, and next to what a comparison takes it is little.
+const grain = 25 * time.Millisecond
+
+// blur rounds up the time that a refusal takes, since it began. One that needs no comparison would else be so quick that
+// the clock tells what the directory knew by heart from what it had to look for, and a name of the first backend from one
+// that all were asked about. Timers are not exact enough to hide it all, so chance does the rest.
+func (g *Guard) blur(ctx context.Context, began time.Duration) {
+	if g.limits.Load().blur {
+		g.pause(ctx, grain-(g.elapsed()-began)%grain+rand.N(grain))
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
 // Hash is HashPassword within the bound on comparisons at once.
 func (g *Guard) Hash(ctx context.Context, password string, cost int) (string, error) {
-	if err := g.turns.take(ctx); err != nil {
+	if err := g.turns.take(ctx, false); err != nil {
 		return "", g.heldBack(err)
 	}
 	defer g.turns.giveBack()

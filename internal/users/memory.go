@@ -32,7 +32,7 @@ type memory struct {
 
 type shard struct {
 	mu           sync.RWMutex
-	right, wrong table
+	right, wrong table[digest]
 }
 
 func newMemory() *memory {
@@ -70,7 +70,7 @@ const (
 	nothing     recollection = iota
 	rightLately              // it need not be compared
 	rightOnce                // it must be compared, but is no guess
-	wrongLately              // it need not be compared, and does not count again
+	wrongLately              // it need not be compared
 )
 
 func (m *memory) recall(d digest, now time.Duration, l *Limits) recollection {
@@ -118,25 +118,25 @@ func (m *memory) wrong(d digest, now time.Duration, l *Limits) {
 }
 
 // table keeps the newest entries, each with the time since the process began.
-type table struct {
-	entries map[digest]time.Duration
-	order   []digest // a ring, oldest at next once it is full
+type table[K comparable] struct {
+	entries map[K]time.Duration
+	order   []K // a ring, oldest at next once it is full
 	next    int
 	most    int
 }
 
-func (t *table) put(d digest, at time.Duration) {
+func (t *table[K]) put(key K, at time.Duration) {
 	if t.entries == nil {
-		t.entries = map[digest]time.Duration{}
+		t.entries = map[K]time.Duration{}
 	}
-	if _, again := t.entries[d]; !again {
+	if _, again := t.entries[key]; !again {
 		if len(t.order) < t.most {
-			t.order = append(t.order, d)
+			t.order = append(t.order, key)
 		} else {
 			delete(t.entries, t.order[t.next])
-			t.order[t.next] = d
+			t.order[t.next] = key
 			t.next = (t.next + 1) % t.most
 		}
 	}
-	t.entries[d] = at
+	t.entries[key] = at
 }

@@ -3,6 +3,7 @@ package users
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"golang.org/x/crypto/bcrypt"
@@ -37,17 +38,16 @@ func HashPassword(password string, cost int) (string, error) {
 // hashCost returns the cost of a bcrypt hash in one of the forms that a registry's own htpasswd auth reads
 // ($2a$, $2b$, $2y$), or an error that names what it is instead; never the hash.
 func hashCost(hash string) (int, error) {
-	known := map[string]string{
-		"$apr1$": "MD5 (apr1)", "{SHA}": "SHA-1", "$1$": "MD5-crypt", "$5$": "SHA-256-crypt", "$6$": "SHA-512-crypt",
-		"$2x$": "a bcrypt variant that cannot be trusted ($2x$)", "$argon2": "Argon2", "$y$": "yescrypt",
-	}
-	for prefix, name := range known {
-		if strings.HasPrefix(hash, prefix) {
-			return 0, fmt.Errorf("the password is hashed with %s, only bcrypt can be used", name)
-		}
-	}
 	form, rest := hash[:min(4, len(hash))], hash[min(4, len(hash)):]
 	if form != "$2a$" && form != "$2b$" && form != "$2y$" {
+		for prefix, name := range map[string]string{
+			"$apr1$": "MD5 (apr1)", "{SHA}": "SHA-1", "$1$": "MD5-crypt", "$5$": "SHA-256-crypt", "$6$": "SHA-512-crypt",
+			"$2x$": "a bcrypt variant that cannot be trusted ($2x$)", "$argon2": "Argon2", "$y$": "yescrypt",
+		} {
+			if strings.HasPrefix(hash, prefix) {
+				return 0, fmt.Errorf("the password is hashed with %s, only bcrypt can be used", name)
+			}
+		}
 		return 0, errors.New("the password is not a bcrypt hash")
 	}
 	const alphabet = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
@@ -59,6 +59,15 @@ func hashCost(hash string) (int, error) {
 		return 0, fmt.Errorf("bcrypt cost %d would take seconds a login, at most %d can be used", cost, MaxCost)
 	}
 	return cost, nil
+}
+
+// formCost is the cost in the beginning of a hash that hashCost takes: $2b$12….
+func formCost(form string) (int, bool) {
+	if len(form) < 6 || form[0] != '$' || form[3] != '$' {
+		return 0, false
+	}
+	cost, err := strconv.Atoi(form[4:6])
+	return cost, err == nil && cost >= MinCost && cost <= MaxCost
 }
 
 // decoy is a hash that no password has.

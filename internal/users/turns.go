@@ -14,12 +14,18 @@ const waitingPerTurn = 64
 // queueRetry is when one who found the queue full may come again.
 const queueRetry = 5 * time.Second
 
-// turns bounds how many work at once and how many wait. Who waits is served in the order of coming.
+// guessEvery is how often somebody's turn comes who is not known, while there are others who are: every fourth time.
+const guessEvery = 4
+
+// turns bounds how many work at once and how many wait. Who waits is served in the order of coming, but those who are known
+// do not wait behind those who guess.
 type turns struct {
 	mu      sync.Mutex
 	most    int
 	working int
-	waiting list.List // of chan struct{}, closed when it is their turn
+	served  int
+	known   list.List // of chan struct{}, closed when it is their turn
+	others  list.List
 }
 
 // set changes how many work at once.
@@ -32,22 +38,26 @@ func (t *turns) set(most int) {
 
 // take waits for a turn; the caller gives it back unless there is an error: a *Later, or that of the context. A context
 // that is done never gets one.
-func (t *turns) take(ctx context.Context) error {
+func (t *turns) take(ctx context.Context, known bool) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	t.mu.Lock()
-	if t.working < t.most && t.waiting.Len() == 0 {
+	if t.working < t.most { // and nobody waits
 		t.working++
 		t.mu.Unlock()
 		return nil
 	}
-	if t.waiting.Len() >= waitingPerTurn*t.most {
+	queue := &t.others
+	if known {
+		queue = &t.known
+	}
+	if queue.Len() >= waitingPerTurn*t.most {
 		t.mu.Unlock()
 		return &Later{Reason: heldByQueue, After: queueRetry}
 	}
 	turn := make(chan struct{})
-	place := t.waiting.PushBack(turn)
+	place := queue.PushBack(turn)
 	t.mu.Unlock()
 	select {
 	case <-turn:
@@ -61,7 +71,7 @@ func (t *turns) take(ctx context.Context) error {
 		t.working--
 		t.next()
 	default:
-		t.waiting.Remove(place)
+		queue.Remove(place)
 	}
 	return ctx.Err()
 }
@@ -74,8 +84,12 @@ func (t *turns) giveBack() {
 }
 
 func (t *turns) next() {
-	for t.working < t.most && t.waiting.Len() > 0 {
+	for t.working < t.most && t.known.Len()+t.others.Len() > 0 {
+		queue := &t.known
+		if t.served++; t.known.Len() == 0 || t.others.Len() > 0 && t.served%guessEvery == 0 {
+			queue = &t.others
+		}
 		t.working++
-		close(t.waiting.Remove(t.waiting.Front()).(chan struct{}))
+		close(queue.Remove(queue.Front()).(chan struct{}))
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -302,7 +303,7 @@ func read(text []byte, granted scope.Set) (scope.Set, error) {
 	result := answer["result"]
 	var yes *bool
 	var object map[string]json.RawMessage
-	var list *[]scope.Access
+	var list *[]map[string]json.RawMessage
 	switch {
 	case len(result) == 0:
 		return nil, errors.New("the answer has no result (OPA answers so when the rule that is asked for is not defined)")
@@ -312,7 +313,27 @@ func read(text []byte, granted scope.Set) (scope.Set, error) {
 		}
 		return scope.Set{}, nil
 	case json.Unmarshal(result, &object) == nil && json.Unmarshal(object["access"], &list) == nil && list != nil:
-		return scope.Canonical(*list...), nil
+		if set, ok := entries(*list); ok {
+			return set, nil
+		}
 	}
 	return nil, errors.New(`the answer's result is neither true, false nor {"access": [{"type": …, "name": …, "actions": […]}]}`)
+}
+
+// entries reads the list of an answer, and tells whether all of it is what it should be. An action that is none would be
+// kept where everything is granted, and read as something else in a scope's text: "pull repository:x:push".
+func entries(list []map[string]json.RawMessage) (scope.Set, bool) {
+	accesses := make([]scope.Access, len(list))
+	for i, entry := range list {
+		a := &accesses[i]
+		for key, into := range map[string]any{"type": &a.Type, "name": &a.Name, "actions": &a.Actions} {
+			if text, ok := entry[key]; ok && json.Unmarshal(text, into) != nil {
+				return nil, false
+			}
+		}
+		if slices.ContainsFunc(a.Actions, func(action string) bool { return !scope.ValidAction(action) }) {
+			return nil, false
+		}
+	}
+	return scope.Canonical(accesses...), true
 }

@@ -181,8 +181,12 @@ func TestAnswers(t *testing.T) {
 		`{"result": true} {}`:           cannot,
 		`{"result": true`:               cannot,
 		`{"RESULT": true}`:              cannot,
-		`{"result": {"access": [{"type": "repository", "name": "team/app", "actions": "pull"}]}}`: cannot,
-		`{"result": true, "pad": "` + strings.Repeat("x", 1<<20) + `"}`:                           cannot,
+		`{"result": {"access": [{"type": "repository", "name": "team/app", "actions": "pull"}]}}`:                                cannot,
+		`{"result": {"access": [{"type": "registry", "name": "catalog", "actions": [" repository:x:push"]}]}}`:                   cannot,
+		`{"result": {"access": [{"type": "repository", "name": "team/app", "actions": ["pull,push"]}]}}`:                         cannot,
+		`{"result": {"access": [{"type": "repository", "name": 1, "actions": ["pull"]}]}}`:                                       cannot,
+		`{"result": {"access": [{"type": "repository", "name": "team/app", "actions": ["pull"], "Actions": ["pull", "push"]}]}}`: "repository:team/app:pull",
+		`{"result": true, "pad": "` + strings.Repeat("x", 1<<20) + `"}`:                                                          cannot,
 	} {
 		s := serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, answer) })
 		w, seen := client(t, s.URL, nil)

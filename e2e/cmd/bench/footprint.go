@@ -29,7 +29,7 @@ func (b *bench) firstTokens() error {
 
 func (b *bench) firstToken(t *target) (float64, error) {
 	begun := time.Now()
-	if err := t.serve(); err != nil {
+	if err := t.serve(b.ctx); err != nil {
 		return 0, err
 	}
 	defer b.stop(t.process)

@@ -23,6 +23,7 @@ import (
 // A job is what one load process is to do. Requests are numbered from 0.
 type job struct {
 	Address     string // host:port
+	From        string // IPv4 address of the client; "" = whichever
 	Target      string // path and query
 	User        string // "" = anonymous; with Users, the beginning of their names
 	Users       int    // 0 = one user; otherwise request n is made by number First + n mod Users
@@ -263,6 +264,11 @@ func (l *loop) connect(i int) error {
 		return fmt.Errorf("socket: %w", err)
 	}
 	c.fd = fd
+	if from := net.ParseIP(l.job.From).To4(); from != nil {
+		if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte(from)}); err != nil {
+			return fmt.Errorf("binding to %s: %w", l.job.From, err)
+		}
+	}
 	err = errors.Join(
 		syscall.Connect(fd, to),
 		syscall.SetNonblock(fd, true),

@@ -1,9 +1,10 @@
-// Bench measures authserver beside what it cannot be quicker than, on one machine in one run. It is what is behind
-// "make bench". Servers, clients and attackers are processes of their own: this program, in other roles.
+// Bench measures authserver beside bare programs that do only what cannot be left out, on one machine in one run. It is
+// what is behind "make bench". Servers, clients and attackers are processes of their own: this program, in other roles.
 package main
 
 import (
 	"bytes"
+	"context"
 	"debug/buildinfo"
 	"encoding/json"
 	"flag"
@@ -40,7 +41,8 @@ func (l *list) Set(s string) error { *l = append(*l, s); return nil }
 type bench struct {
 	options
 	report
-	self string // this program
+	ctx  context.Context // of all processes; done when the run is called off
+	self string          // this program
 	dir  string
 }
 
@@ -146,13 +148,9 @@ func (b *bench) all() (err error) {
 		return err
 	}
 	defer os.RemoveAll(b.dir)
-	stopped := make(chan os.Signal, 1)
-	signal.Notify(stopped, os.Interrupt, syscall.SIGTERM)
-	go func() {
-		<-stopped
-		os.RemoveAll(b.dir)
-		os.Exit(1) // the others end with this process
-	}()
+	var cancel context.CancelFunc
+	b.ctx, cancel = signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer cancel()
 
 	begun := time.Now()
 	for _, c := range []struct {
@@ -167,12 +165,15 @@ func (b *bench) all() (err error) {
 		{"g", b.footprint},
 		{"h", b.grown},
 	} {
-		if b.only != "" && !strings.ContainsAny(b.only, c.names) {
+		if b.ctx.Err() != nil || b.only != "" && !strings.ContainsAny(b.only, c.names) {
 			continue
 		}
 		if err := c.do(); err != nil {
 			b.fail("case %s: %v", c.names, err)
 		}
+	}
+	if b.ctx.Err() != nil {
+		b.fail("called off")
 	}
 	b.Seconds = time.Since(begun).Seconds()
 	return nil
@@ -228,7 +229,7 @@ func (b *bench) start(s setup) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := t.serve(); err != nil {
+	if err := t.serve(b.ctx); err != nil {
 		return nil, err
 	}
 	return t, t.await(func() error { _, err := get("http://" + t.ops + "/readyz"); return err })
@@ -266,7 +267,7 @@ func (b *bench) bcryptRate(cost, parallel, checks int) (float64, error) {
 }
 
 func (b *bench) role(input *bytes.Reader, args ...string) ([]byte, error) {
-	cmd := exec.Command(b.self, args...)
+	cmd := exec.CommandContext(b.ctx, b.self, args...)
 	if input != nil {
 		cmd.Stdin = input
 	}

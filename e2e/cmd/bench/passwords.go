@@ -50,6 +50,8 @@ func (b *bench) disturbed() error {
 	logins := job{User: "u", First: active, Users: b.crowd, Password: password, Requests: b.crowd, Connections: 64}
 	names := job{User: "nobody-", Users: 1_000_000, Password: "wrong", Guess: true, Connections: 64}
 	one := job{User: numbered("u", 0), Password: "wrong", Guess: true, Connections: 64}
+	elsewhere := one
+	elsewhere.From = "127.0.0.2"
 	rate, quiet := 0.0, 0.0
 	for _, v := range []struct {
 		what   string
@@ -59,7 +61,8 @@ func (b *bench) disturbed() error {
 		{"quiet", nil, b.watch},
 		{"while others log in for the first time", &logins, 2 * b.watch},
 		{"while somebody guesses names and passwords", &names, b.watch},
-		{"while somebody guesses one password of theirs", &one, b.watch},
+		{"while somebody guesses one of their passwords", &one, b.watch},
+		{"while somebody elsewhere does that", &elsewhere, b.watch},
 	} {
 		o, others, err := b.disturb(v.others, v.length, &rate)
 		if err != nil {

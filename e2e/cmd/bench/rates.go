@@ -59,7 +59,7 @@ func (t *target) anonymous() job {
 
 // warm makes the users of a job remembered.
 func (b *bench) warm(j job) error {
-	j.Requests, j.Connections, j.Duration, j.Rate = max(1, j.Users), min(j.Connections, j.Users+1), 0, 0
+	j.Requests, j.Connections, j.Duration, j.Rate = max(1, j.Users), runtime.NumCPU(), 0, 0
 	_, err := b.tokens("logging in for the first time", j)
 	return err
 }
@@ -146,7 +146,7 @@ func (b *bench) limit(t *target) (*process, job, error) {
 	if j.Address, err = freeAddress(); err != nil {
 		return nil, j, err
 	}
-	p, err := start(filepath.Join(t.dir, "limit.log"), b.self, "limit", j.Address, file)
+	p, err := start(b.ctx, filepath.Join(t.dir, "limit.log"), b.self, "limit", j.Address, file)
 	if err != nil {
 		return nil, j, err
 	}

@@ -126,12 +126,12 @@ func (b *bench) prepare(s setup) (*target, error) {
 func (t *target) config() string { return filepath.Join(t.dir, "authserver.yaml") }
 
 // serve starts it; it need not listen yet.
-func (t *target) serve() (err error) {
+func (t *target) serve(ctx context.Context) (err error) {
 	args := []string{"serve", "--config", t.config()}
 	for _, set := range t.set {
 		args = append(args, "--set", set)
 	}
-	t.process, err = start(filepath.Join(t.dir, "authserver.log"), t.binary, args...)
+	t.process, err = start(ctx, filepath.Join(t.dir, "authserver.log"), t.binary, args...)
 	return err
 }
 
@@ -239,13 +239,13 @@ type process struct {
 	err  error         // valid after done
 }
 
-func start(log, program string, args ...string) (*process, error) {
+func start(ctx context.Context, log, program string, args ...string) (*process, error) {
 	out, err := os.Create(log)
 	if err != nil {
 		return nil, err
 	}
 	defer out.Close()
-	p := &process{log: log, cmd: exec.Command(program, args...), done: make(chan struct{})}
+	p := &process{log: log, cmd: exec.CommandContext(ctx, program, args...), done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = out, out
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	if err := p.cmd.Start(); err != nil {
