@@ -42,7 +42,7 @@ func (h *hand) configCheck() error {
 	if err := writable(c); err != nil {
 		return err
 	}
-	g, err := newGeneration(c, l, true)
+	g, err := newGeneration(c, l, nil, true)
 	if err != nil {
 		return err
 	}

@@ -44,12 +44,15 @@ type generation struct {
 	handler http.Handler
 	ring    *issuer.Keyring
 	policy  *acl.Policy
-	files   []string // a change of one of them calls for the next generation
-	stamp   string   // of files, from before they were read
+	// keysAway says why the keys could not be read: then they are those of the generation before.
+	keysAway error
+	files    []string // a change of one of them calls for the next generation
+	stamp    string   // of files, from before they were read
 }
 
 // newGeneration builds a generation. Every fault of configuration, policy, users and keys is returned, joined.
-func newGeneration(c *config.Config, l lasting, dryRun bool) (*generation, error) {
+// previous is the one in use, nil when there is none.
+func newGeneration(c *config.Config, l lasting, previous *generation, dryRun bool) (*generation, error) {
 	g := &generation{config: c, files: files(c)}
 	g.stamp = stampOf(g.files)
 	var faults []error
@@ -68,6 +71,10 @@ func newGeneration(c *config.Config, l lasting, dryRun bool) (*generation, error
 	note(err)
 
 	ring, err := openKeyring(c, l.store, dryRun)
+	if err != nil && previous.hasKeysOf(c) && l.store.Ping(context.Background()) != nil {
+		// The database is away, and keys have nothing to do with what has changed: somebody may be locking somebody out.
+		ring, g.keysAway, err = previous.ring, err, nil
+	}
 	note(err)
 
 	last, err := openWebhook(c, policy, l)
@@ -108,6 +115,11 @@ func newGeneration(c *config.Config, l lasting, dryRun bool) (*generation, error
 		CORSOrigins: c.Server.CORSOrigins, Log: l.log, Metrics: l.metrics,
 	})
 	return g, nil
+}
+
+// hasKeysOf tells whether a generation has the keys, from the database, that a configuration asks for.
+func (g *generation) hasKeysOf(c *config.Config) bool {
+	return g != nil && c.Issuer.Keys.Store == config.KeysInDatabase && g.config.Issuer == c.Issuer && slices.Equal(g.config.Services, c.Services)
 }
 
 // newAPI makes what programs talk to, nil when there is no database.

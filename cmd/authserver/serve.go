@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
-	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -21,7 +20,6 @@ import (
 
 	"authserver/internal/audit"
 	"authserver/internal/config"
-	"authserver/internal/issuer"
 	"authserver/internal/metrics"
 	"authserver/internal/server"
 	"authserver/internal/store"
@@ -33,7 +31,6 @@ const (
 	watchEvery   = 500 * time.Millisecond
 	renewEvery   = time.Hour // how often keys are looked at
 
-	retryKeys     = 5 * time.Second // how soon keys that are due are looked at again
 	databaseEvery = 2 * time.Second // how often a database is tried that did not answer at the start
 )
 
@@ -63,10 +60,19 @@ type service struct {
 	running *config.Config // what the listeners and logs were made from
 	stamp   string         // of the files that current was made from, or that were refused last
 	tried   time.Time      // when it was reloaded last
-	cores   int            // that Go's scheduler was given
+	pause   time.Duration  // after that, before it is tried again
+	refused bool           // it was, and reasons says why
+	reasons string
+	cores   int // that Go's scheduler was given
 }
 
+// ballast is memory that nobody touches, so that it takes none. Go collects garbage when as much of it as data has come
+// together; with the few megabytes of data that a usual configuration is, that would be fifty times a second under load.
+const ballastSize = 32 << 20
+
 func (h *hand) serve(ctx context.Context) error {
+	ballast := make([]byte, ballastSize)
+	defer runtime.KeepAlive(ballast)
 	// From the first moment to the last: a SIGHUP that nobody waits for ends a process, and log rotation sends it at any time.
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
@@ -98,7 +104,7 @@ func (h *hand) serve(ctx context.Context) error {
 			return err
 		}
 	}
-	g, err := newGeneration(c, s.lasting, false)
+	g, err := newGeneration(c, s.lasting, nil, false)
 	if err != nil {
 		return err
 	}
@@ -126,12 +132,6 @@ func (h *hand) serve(ctx context.Context) error {
 		}
 	}
 	return s.run(ctx, public, ops, events{hangup, keysChanged})
-}
-
-// events call for a reload.
-type events struct {
-	hangup      <-chan os.Signal
-	keysChanged <-chan struct{} // in the database
 }
 
 // run serves on both listeners until ctx is done or one of them fails.
@@ -173,50 +173,20 @@ func (s *service) run(ctx context.Context, public, ops net.Listener, e events) e
 	err := s.attend(ctx, failed, e)
 	s.ready.Store(false)
 	log.Info("shutting down")
+	if err == nil {
+		s.linger(failed)
+	}
 	drain, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
 	// The ops listener answers /readyz until the last token is given; a profile that somebody still takes is cut short.
 	return errors.Join(err, publicServer.Shutdown(drain), opsServer.Close())
 }
 
-// attend reloads when it is told to, when files change, and when keys are due.
-func (s *service) attend(ctx context.Context, failed <-chan error, e events) error {
-	watch := time.NewTicker(watchEvery)
-	defer watch.Stop()
-	renew := time.NewTicker(renewEvery)
-	defer renew.Stop()
-	seen := s.stamp
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case err := <-failed:
-			return err
-		case <-e.keysChanged:
-			if s.current.Load().config.Issuer.Keys.Store == config.KeysInDatabase {
-				s.reload("keys changed in the database")
-			}
-		case <-e.hangup:
-			if err := s.lasting.audit.Reopen(); err != nil {
-				s.lasting.log.Error("the audit log cannot be opened again, the old file stays in use", "error", err.Error())
-			}
-			s.reload("SIGHUP")
-		case <-watch.C:
-			// A change is taken up when it has stayed for one look, so that a file that is being written is left alone.
-			stamp := stampOf([]string{s.file}) + stampOf(s.current.Load().files)
-			if stamp != s.stamp && stamp == seen {
-				s.stamp = stamp
-				s.reload("file change")
-			}
-			seen = stamp
-			// On the wall's clock, which all replicas share, and which may be set.
-			if next := s.current.Load().ring.Next; !next.IsZero() && time.Now().Round(0).After(next) && time.Since(s.tried) > retryKeys {
-				s.reload("keys due")
-			}
-		case <-renew.C:
-			s.reload("hourly look at the keys")
-			s.sweep(ctx)
-		}
+// linger goes on serving, not ready, for as long as proxies need to notice.
+func (s *service) linger(failed <-chan error) {
+	select {
+	case <-time.After(time.Duration(s.current.Load().config.Server.ShutdownDelay)):
+	case <-failed:
 	}
 }
 
@@ -262,91 +232,6 @@ func (s *service) sweep(ctx context.Context) {
 	} else if n > 0 {
 		s.lasting.log.Info("tokens that have ended were deleted", "count", n)
 	}
-}
-
-// reload builds a new generation and puts it in the place of the old one; a bad one is refused with its reasons.
-func (s *service) reload(why string) {
-	log := s.lasting.log
-	s.tried = time.Now()
-	stamp := stampOf([]string{s.file})
-	c, err := config.Load(s.file, s.hand.settings(), s.hand.sets)
-	var g *generation
-	if err == nil {
-		g, err = newGeneration(c, s.lasting, false)
-	}
-	if err != nil {
-		s.lasting.metrics.Reloaded(false)
-		log.Error("the new configuration is refused, the old one stays in use", "why", why, "error", err.Error())
-		return
-	}
-	if old := s.running; old.Server.Listen != c.Server.Listen || old.Server.OpsListen != c.Server.OpsListen ||
-		old.Server.TLS != c.Server.TLS || old.Log.Format != c.Log.Format || old.Server.MaxConnections != c.Server.MaxConnections || old.Audit != c.Audit || old.Database != c.Database {
-		log.Warn("a change of server.listen, server.ops_listen, server.max_connections, server.tls, log.format, audit or database needs a restart")
-	}
-	s.use(g, stamp)
-	log.Info("configuration in use", "why", why)
-}
-
-// use puts a generation in service. stamp is the configuration file's from before it was read, as the generation's own
-// is: a change that came while it was being built is seen at the next look.
-func (s *service) use(g *generation, stamp string) {
-	var level slog.Level
-	_ = level.UnmarshalText([]byte(g.config.Log.Level)) // checked by the configuration
-	s.level.Set(level)
-	s.lasting.guard.Limit(users.Limits{
-		Parallel: s.shareCores(g.config.Passwords.Parallel), Remember: time.Duration(g.config.Passwords.CacheLifetime), Throttle: users.Throttle{
-			Account: g.config.Throttle.AccountFailures, Network: g.config.Throttle.NetworkFailures, Window: time.Duration(g.config.Throttle.Window),
-		},
-	})
-	expiry := map[string]time.Time{}
-	for _, key := range g.ring.Published() {
-		if len(key.Chain) > 0 {
-			expiry[key.ID] = key.Chain[0].NotAfter
-		}
-	}
-	if g.ring.Root != nil {
-		expiry[issuer.RootID(g.ring.Root)] = g.ring.Root.NotAfter
-	}
-	s.lasting.metrics.SigningKeys(expiry)
-	for _, warning := range g.ring.Warnings {
-		s.lasting.log.Warn(warning)
-	}
-	s.stamp = stamp + g.stamp
-	s.current.Store(g)
-	spareCollector()
-	s.lasting.metrics.Reloaded(true)
-}
-
-// shareCores returns how many passwords are hashed at once, of so many as the configuration says: 0 is one less than there
-// are cores. Each gets a place with Go's scheduler beside those of the cores, so that only the system, which knows that
-// hashes give way, divides the cores between them and requests.
-func (s *service) shareCores(parallel int) int {
-	if s.cores == 0 {
-		s.cores = runtime.GOMAXPROCS(0)
-	}
-	if parallel == 0 {
-		parallel = max(1, s.cores-1)
-	}
-	if want := s.cores + parallel; runtime.GOMAXPROCS(0) != want {
-		runtime.GOMAXPROCS(want)
-	}
-	return parallel
-}
-
-// minGarbage is how much is left lying before it is collected. Go collects when as much garbage as data has come
-// together; with the few megabytes that a usual configuration is, that would be fifty times a second under load.
-const minGarbage = 32 << 20
-
-// spareCollector sets the collector for the data that there is now: garbage of at least minGarbage, and as before from
-// there on. Who sets GOGC or GOMEMLIMIT knows better.
-func spareCollector() {
-	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
-		return
-	}
-	var m runtime.MemStats
-	runtime.GC() // what is left is data
-	runtime.ReadMemStats(&m)
-	debug.SetGCPercent(max(100, int(minGarbage*100/max(m.HeapAlloc, 1))))
 }
 
 // advise warns of a realm that some clients refuse (all of them measured): it works on the operator's machine with

@@ -4,6 +4,7 @@
 package audit
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -91,7 +92,7 @@ func (l *Log) Reopen() error {
 	if l.file == "" {
 		return nil
 	}
-	f, err := os.OpenFile(l.file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(l.file, os.O_APPEND|os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return fmt.Errorf("opening the audit log: %w", err)
 	}
@@ -136,9 +137,32 @@ func (l *Log) flush() {
 	n, err := l.out.Write(lines)
 	b.done, b.lines = true, nil
 	if err != nil {
-		l.torn = l.torn && n == 0 || n > 0 && lines[n-1] != '\n'
+		if half := lines[bytes.LastIndexByte(lines[:n], '\n')+1 : n]; len(half) > 0 {
+			l.torn = !l.takeBack(half)
+		} else if n > 0 {
+			l.torn = false
+		}
 		b.err = fmt.Errorf("writing the audit log: %w", err)
 		return
 	}
 	l.torn = false
+}
+
+// takeBack cuts off the half of a line that was written last. It tells whether that half is gone: not from a pipe, and not
+// when somebody else has written behind it.
+func (l *Log) takeBack(half []byte) bool {
+	f, ok := l.out.(*os.File)
+	if !ok || l.file == "" {
+		return false
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	begin := info.Size() - int64(len(half))
+	end := make([]byte, len(half))
+	if _, err := f.ReadAt(end, begin); err != nil || !bytes.Equal(end, half) {
+		return false
+	}
+	return f.Truncate(begin) == nil
 }

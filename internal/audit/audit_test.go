@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -254,5 +257,47 @@ func TestATornLineSpoilsNoOther(t *testing.T) {
 	lines := strings.Split(strings.TrimSuffix(disk.written.String(), "\n"), "\n")
 	if len(lines) != 3 || !strings.Contains(lines[1], `"id":"a"`) || !strings.Contains(lines[2], `"id":"b"`) {
 		t.Errorf("lines %q", lines)
+	}
+}
+
+// A file takes back the half of a line that a full disk let through.
+func TestHalfALineIsTakenBackFromAFile(t *testing.T) {
+	if os.Getenv("AUDIT_LIMITED") == "" {
+		// The limit is the process's, so it is another one's.
+		cmd := exec.Command(os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v")
+		cmd.Env = append(os.Environ(), "AUDIT_LIMITED=1")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return
+	}
+	file := filepath.Join(t.TempDir(), "audit.log")
+	l, err := audit.Open("file:"+file, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signal.Ignore(syscall.SIGXFSZ)
+	var before syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
+		t.Fatal(err)
+	}
+	limit := syscall.Rlimit{Cur: uint64(len(line) + len(line)/2), Max: before.Max}
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	for n, fails := range []bool{false, true, true} {
+		if err := l.Record(event); (err != nil) != fails {
+			t.Errorf("line %d: %v", n, err)
+		}
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Record(event); err != nil {
+		t.Error(err)
+	}
+	got, err := os.ReadFile(file)
+	if err != nil || string(got) != line+line {
+		t.Errorf("%v\n%s", err, got)
 	}
 }

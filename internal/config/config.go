@@ -40,6 +40,8 @@ type Server struct {
 	CORSOrigins    []string `yaml:"cors_origins"`    // exact origins of browser programs
 	OpsListen      string   `yaml:"ops_listen"`      // host:port or unix:/path; empty = no ops listener
 	MaxConnections int      `yaml:"max_connections"` // to the public listener
+
+	ShutdownDelay document.Duration `yaml:"shutdown_delay"` // from SIGTERM until no more connections are taken
 }
 
 // TLS is the certificate of the public listener.

@@ -262,6 +262,7 @@ var settings = map[string][2]string{
 	"issuer.keys.store":               {"database", "database"},
 	"issuer.keys.encryption_key_file": {"/k/wrap", "/k/wrap"},
 	"server.max_connections":          {"77", "77"},
+	"server.shutdown_delay":           {"9s", "9s"},
 	"passwords.bcrypt_cost":           {"5", "5"},
 	"passwords.cache_lifetime":        {"3m", "3m"},
 	"passwords.parallel":              {"3", "3"},

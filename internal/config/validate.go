@@ -112,6 +112,7 @@ func (v *validation) passwords() {
 const (
 	minServerConnections = 16
 	maxServerConnections = 1_000_000
+	maxShutdownDelay     = 5 * time.Minute
 )
 
 func (v *validation) server() {
@@ -124,6 +125,7 @@ func (v *validation) server() {
 		}
 	}
 	v.number("server.max_connections", s.MaxConnections, minServerConnections, maxServerConnections, Defaults().Server.MaxConnections)
+	v.between("server.shutdown_delay", s.ShutdownDelay, 0, maxShutdownDelay)
 	v.publicURL(s.PublicURL)
 	if (s.TLS.CertFile == "") != (s.TLS.KeyFile == "") {
 		v.fault("server.tls", "cert_file and key_file go together; give both or neither")

@@ -42,8 +42,11 @@ type errorEntry struct {
 // fail writes every answer that is not 200.
 func (s *server) fail(w http.ResponseWriter, r *http.Request, status int, p problem) {
 	level := slog.LevelInfo
-	if status >= 500 {
+	switch {
+	case status >= 500 && p.retry == 0:
 		level = slog.LevelError
+	case status >= 500: // busy, not broken
+		level = slog.LevelWarn
 	}
 	attributes := []any{"status", status, "method", r.Method, "path", cut(r.URL.Path), "answer", p.message}
 	if p.err != nil {

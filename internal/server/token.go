@@ -9,6 +9,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -95,8 +96,11 @@ func refusal(r issuer.Request, err error) problem {
 	case errors.Is(err, issuer.ErrUndecided):
 		return problem{status: http.StatusServiceUnavailable, code: "UNAVAILABLE", oauth: "temporarily_unavailable", err: err,
 			message: "what you may do cannot be decided at the moment; try again"}
-	case errors.Is(err, issuer.ErrUnavailable):
+	case retryAfter(err) > 0:
 		return problem{status: http.StatusServiceUnavailable, code: "UNAVAILABLE", oauth: "temporarily_unavailable", err: err, retry: retryAfter(err),
+			message: "too many passwords are being checked at the moment; try again"}
+	case errors.Is(err, issuer.ErrUnavailable):
+		return problem{status: http.StatusServiceUnavailable, code: "UNAVAILABLE", oauth: "temporarily_unavailable", err: err,
 			message: "the user directory cannot be asked at the moment; try again"}
 	}
 	return problem{status: http.StatusInternalServerError, code: "UNKNOWN", oauth: "server_error", err: err,
@@ -224,6 +228,8 @@ func readForm(w http.ResponseWriter, r *http.Request) (params, *problem) {
 	case errors.As(err, &tooLarge):
 		return nil, &problem{status: http.StatusRequestEntityTooLarge, code: "SIZE_INVALID", oauth: "invalid_request",
 			message: fmt.Sprintf("the body is larger than %d bytes", MaxBodyBytes)}
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, &problem{status: http.StatusRequestTimeout, code: "UNSUPPORTED", oauth: "invalid_request", message: "the body did not arrive in time"}
 	case err != nil:
 		return nil, badRequest("invalid_request", "the body cannot be read")
 	}

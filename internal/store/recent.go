@@ -138,7 +138,7 @@ func used[V any](r *recent, t *table[V], is func(V) bool, set func(*V)) {
 }
 
 // Watch remembers what is read from now on, until ctx ends, and looks whether somebody else has changed it. onKeys is
-// called after signing keys were changed.
+// called at first, and after signing keys were changed.
 func (s *Store) Watch(ctx context.Context, onKeys func()) {
 	r := s.recent
 	var last map[string]int64
@@ -150,7 +150,7 @@ func (s *Store) Watch(ctx context.Context, onKeys func()) {
 			if now[partAccounts] != last[partAccounts] || !r.good() {
 				r.forget()
 			}
-			if last != nil && now[partKeys] != last[partKeys] {
+			if last == nil || now[partKeys] != last[partKeys] { // at first too: they may have changed since they were read
 				onKeys()
 			}
 			last = now

@@ -2,6 +2,7 @@ package users
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"runtime"
 	"sync"
@@ -275,6 +276,9 @@ func (f *flights) join(ctx context.Context, d digest, ask func(context.Context) 
 		return one.ok, shared, one.err
 	case <-ctx.Done():
 		f.leave(d, one)
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) { // it waited for its turn, or for a hash that others hold up
+			return false, shared, &Later{Reason: heldByQueue, After: queueRetry}
+		}
 		return false, shared, ctx.Err()
 	}
 }

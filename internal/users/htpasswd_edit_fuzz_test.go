@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
 )
 
 // Whatever stands in a users file: an edit is about one user, and about nothing else that is in it. Who was removed is not in
