@@ -139,6 +139,10 @@ func (s *service) use(g *generation, stamp string) {
 	s.lasting.metrics.Reloaded(true)
 }
 
+// sparePlaces are places with Go's scheduler beyond those of cores and hashes. Now and then it gives the place of a thread
+// that answers requests to one that hashes, with all that waited there: there must be another to take that over.
+const sparePlaces = 2
+
 // shareCores returns how many passwords are hashed at once, of so many as the configuration says: 0 is one less than there
 // are cores. Each gets a place with Go's scheduler beside those of the cores, so that only the system, which knows that
 // hashes give way, divides the cores between them and requests.
@@ -149,7 +153,7 @@ func (s *service) shareCores(parallel int) int {
 	if parallel == 0 {
 		parallel = max(1, s.cores-1)
 	}
-	if want := s.cores + parallel; runtime.GOMAXPROCS(0) != want {
+	if want := s.cores + parallel + sparePlaces; runtime.GOMAXPROCS(0) != want {
 		runtime.GOMAXPROCS(want)
 	}
 	return parallel
