@@ -264,3 +264,8 @@ func (o *opening) retiredNames(s *slot, do func(name string) error) error {
 	}
 	return nil
 }
+
+// unmendable tells what is for the operator to mend, not for us to replace.
+func unmendable(err error) bool {
+	return errors.Is(err, errExposed) || errors.Is(err, fs.ErrPermission) || errors.Is(err, errSealed)
+}
