@@ -39,7 +39,7 @@ func (h *hand) serveCommand() *cobra.Command {
 		Use: "serve", Short: "Give tokens", Args: cobra.NoArgs,
 		Long: `Give tokens until SIGTERM or SIGINT, then answer what is under way and exit 0.
 
-Keys that the data folder lacks are made. SIGHUP, or a change of the configuration, the policy or a users file, loads
+Keys that the data folder lacks are made. SIGHUP, or a change of the configuration, the policy, a users file or a key, loads
 all of them anew; when something is wrong with them, the old ones stay in use and the log says why.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, os.Interrupt)

@@ -92,7 +92,7 @@ func (l *Log) Reopen() error {
 	if l.file == "" {
 		return nil
 	}
-	f, err := os.OpenFile(l.file, os.O_APPEND|os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := os.OpenFile(l.file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("opening the audit log: %w", err)
 	}
@@ -156,12 +156,21 @@ func (l *Log) takeBack(half []byte) bool {
 		return false
 	}
 	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() { // a named pipe would wait for its other end
+		return false
+	}
+	// Read by its name, because f only writes: a pipe that is open for reading too never says that nobody reads it.
+	written, err := os.Open(l.file)
 	if err != nil {
+		return false
+	}
+	defer func() { _ = written.Close() }()
+	if same, err := written.Stat(); err != nil || !os.SameFile(info, same) { // rotated away
 		return false
 	}
 	begin := info.Size() - int64(len(half))
 	end := make([]byte, len(half))
-	if _, err := f.ReadAt(end, begin); err != nil || !bytes.Equal(end, half) {
+	if _, err := written.ReadAt(end, begin); err != nil || !bytes.Equal(end, half) {
 		return false
 	}
 	return f.Truncate(begin) == nil
