@@ -35,7 +35,7 @@ func TestWhatIsImportedIsServed(t *testing.T) {
 			t.Errorf("users.htpasswd: %v, %v", info, err)
 		}
 		config := filepath.Join(dir, "authserver.yaml")
-		sets := []string{"--set", "server.trusted_proxies=127.0.0.1", "--set", "server.tls.cert_file=", "--set", "server.tls.key_file="}
+		sets := []string{"--set", "server.trusted_proxies=127.0.0.1", "--set", "server.tls.cert_file=", "--set", "server.tls.key_file=", "--set", "passwords.bcrypt_cost=4"}
 		must(t, "", append([]string{"config", "check", "--config", config}, sets...)...)
 		p := startProgram(t, config, sets...)
 		for _, r := range requests {
