@@ -26,6 +26,9 @@ missing crun && missing runc && packages="$packages crun"
 { missing containerd || missing ctr; } && packages="$packages containerd"
 { missing dockerd || missing docker; } && packages="$packages docker.io"
 missing iptables && packages="$packages iptables"
+missing ip && packages="$packages iproute2"
+missing busybox && packages="$packages busybox-static"
+[ -e /etc/ssl/certs/ca-certificates.crt ] || packages="$packages ca-certificates"
 
 # shellcheck disable=SC2086 # the list is meant to be split
 ./apt.sh $packages

@@ -62,7 +62,12 @@ func serve(path string) error {
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: handlers.NewApp(context.Background(), config)}
+	app := handlers.NewApp(context.Background(), config)
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/" { // that is for health checks: 200, as the registry's own program has it
+			app.ServeHTTP(w, r)
+		}
+	})}
 
 	stop, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
