@@ -25,6 +25,7 @@ missing podman && packages="$packages podman"
 missing crun && missing runc && packages="$packages crun"
 { missing containerd || missing ctr; } && packages="$packages containerd"
 { missing dockerd || missing docker; } && packages="$packages docker.io"
+missing jq && packages="$packages jq"
 missing iptables && packages="$packages iptables"
 
 # shellcheck disable=SC2086 # the list is meant to be split
