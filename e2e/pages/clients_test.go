@@ -1,3 +1,5 @@
+// Package pages_test types what docs/clients and docs/migrating tell their readers to type, with the real programs, a real
+// registry and a real authserver, and compares what is printed with what the pages say is printed.
 package pages_test
 
 import (
@@ -8,6 +10,15 @@ import (
 
 	"authserver/e2e/harness"
 )
+
+// newReader reads "registry.example.com", unless it is the name of the service, as the registry's address, and "auth.example.com"
+// as authserver's.
+func newReader(t *testing.T, auth *harness.Authserver, registry string) *harness.Reader {
+	t.Helper()
+	return harness.NewReader(t, "service=registry.example.com", "service=registry.example.com",
+		"https://registry.example.com", "http://"+registry, "registry.example.com", registry,
+		"https://auth.example.com", auth.URL, "auth.example.com", strings.TrimPrefix(auth.URL, "http://"), "/etc/authserver", auth.Dir)
+}
 
 // What the pages of docs/clients are about: alice owns alice/**, reads team/**, and public/** is everybody's to read. The
 // robot ci pushes to team/**.
@@ -30,26 +41,26 @@ func TestClientPages(t *testing.T) {
 	dockerd := harness.StartDockerd(t)
 	containerd := harness.StartContainerd(t)
 
-	reads := func(t *testing.T) *reader {
+	reads := func(t *testing.T) *harness.Reader {
 		r := newReader(t, auth, registry.Host)
-		r.set("PASSWORD=correct horse", "TOKEN="+token,
+		r.Set("PASSWORD=correct horse", "TOKEN="+token,
 			"DOCKER_HOST="+dockerd.Host, "DOCKER_BUILDKIT=1",
 			"CONTAINERD_ADDRESS="+containerd.Address, "CONTAINERD_SNAPSHOTTER=native", "CONTAINERD_NAMESPACE=pages",
-			"REGISTRY_AUTH_FILE="+r.file("auth.json", "{}"),
+			"REGISTRY_AUTH_FILE="+r.File("auth.json", "{}"),
 			// Where a registry has a certificate, nothing of the following is needed.
-			"CONTAINERS_STORAGE_CONF="+r.file("storage.conf", "[storage]\ndriver=\"vfs\"\ngraphroot=%q\nrunroot=%q\n", filepath.Join(r.home, "root"), filepath.Join(r.home, "run")),
-			"CONTAINERS_CONF="+r.file("containers.conf", "[engine]\ncgroup_manager=\"cgroupfs\"\nevents_logger=\"none\"\n"))
-		r.file(".config/containers/registries.conf", "[[registry]]\nlocation=%q\ninsecure=true\n", registry.Host)
-		r.file(".regctl/config.json", `{"hosts": {%q: {"tls": "disabled", "hostname": %[1]q}}}`, registry.Host)
-		r.program("helm", `case "$1 $2" in "push "*|"pull "*|"show "*|"registry login") set -- "$@" --plain-http;; esac`)
+			"CONTAINERS_STORAGE_CONF="+r.File("storage.conf", "[storage]\ndriver=\"vfs\"\ngraphroot=%q\nrunroot=%q\n", filepath.Join(r.Home, "root"), filepath.Join(r.Home, "run")),
+			"CONTAINERS_CONF="+r.File("containers.conf", "[engine]\ncgroup_manager=\"cgroupfs\"\nevents_logger=\"none\"\n"))
+		r.File(".config/containers/registries.conf", "[[registry]]\nlocation=%q\ninsecure=true\n", registry.Host)
+		r.File(".regctl/config.json", `{"hosts": {%q: {"tls": "disabled", "hostname": %[1]q}}}`, registry.Host)
+		r.Before("helm", `case "$1 $2" in "push "*|"pull "*|"show "*|"registry login") set -- "$@" --plain-http;; esac`)
 		return r
 	}
 
 	seed := reads(t)
 	for _, name := range []string{"public/hello", "team/app"} {
 		image := harness.MakeImage(t, name)
-		seed.file("password", "%s", auth.Password)
-		if out, err := seed.types("crane auth login registry.example.com -u admin --password-stdin <password && crane push " + image.Archive + " registry.example.com/" + name + ":1"); err != nil {
+		seed.File("password", "%s", auth.Password)
+		if out, err := seed.Type("crane auth login registry.example.com -u admin --password-stdin <password && crane push " + image.Archive + " registry.example.com/" + name + ":1"); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
 	}
@@ -69,9 +80,9 @@ func TestClientPages(t *testing.T) {
 		t.Run(strings.TrimSuffix(filepath.Base(page), ".md"), func(t *testing.T) {
 			r := reads(t)
 			if page := filepath.Base(page); page == "buildkit.md" {
-				r.link("docker", "/usr/bin/docker") // Debian's has BuildKit in it; for later ones it is a plugin
+				r.Link("docker", "/usr/bin/docker") // Debian's has BuildKit in it; for later ones it is a plugin
 			}
-			r.follows(harness.Documented(t, "docs/clients/"+filepath.Base(page), ""))
+			r.Follow(harness.Documented(t, "docs/clients/"+filepath.Base(page), ""))
 		})
 	}
 }
@@ -80,6 +91,6 @@ func TestClientPages(t *testing.T) {
 func TestClientOverview(t *testing.T) {
 	auth := harness.StartAuthserver(t, harness.Options{Service: "registry.example.com", Policy: policy, Users: map[string]string{"alice": "correct horse"}})
 	r := newReader(t, auth, "localhost:1")
-	r.set("PASSWORD=correct horse")
-	r.follows(harness.Documented(t, "docs/clients.md", ""))
+	r.Set("PASSWORD=correct horse")
+	r.Follow(harness.Documented(t, "docs/clients.md", ""))
 }
