@@ -1,6 +1,8 @@
 package deploy_test
 
 import (
+	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -52,5 +54,64 @@ func TestRegistryPagesShowTheFiles(t *testing.T) {
 	}
 	for file := range unseen {
 		t.Errorf("no page shows anything of %s", file)
+	}
+}
+
+// reads is somebody who follows a page on the machine of this authserver, where /etc and the registry's address are others.
+func (i issuer) reads(t *testing.T, etc, host string) *harness.Reader {
+	t.Helper()
+	r := harness.NewReader(t, "https://registry.example.com", "http://"+host, "registry.example.com", host, "https://auth.example.com", i.url, "/etc/", etc+"/")
+	for _, file := range []string{"authserver.yaml", "policy.yaml", "users.htpasswd"} {
+		r.File(file, "%s", harness.ReadFile(t, filepath.Join(i.dir, file)))
+	}
+	r.Set(i.environment...)
+	r.Set("PASSWORD=" + i.password)
+	return r
+}
+
+// The commands of docs/registries: what they export is what the registry is then started with, and believes.
+func TestRegistryPages(t *testing.T) {
+	i := serveRegistries(t)
+	for _, c := range []struct {
+		page, file, at string
+		version        string // of the registry; "" when there is none to be started
+	}{
+		{"distribution-2", "distribution.yml", "docker/registry/config.yml", "2.8.3"},
+		{"distribution-3", "distribution.yml", "distribution/config.yml", "3.1.2"},
+		{"gitlab", "gitlab-registry.yml", "docker/registry/config.yml", "2.8.3"},
+		{"zot", "zot.json", "zot/config.json", ""},
+		{"chartmuseum", "chartmuseum.env", "chartmuseum/chartmuseum.env", ""},
+		{"notary", "notary-server.json", "notary/server-config.json", ""},
+	} {
+		t.Run(c.page, func(t *testing.T) {
+			etc, host := t.TempDir(), fmt.Sprintf("localhost:%d", harness.FreePort(t))
+			text := strings.NewReplacer("https://auth.example.com/token", i.url+"/token", "/etc/", etc+"/").Replace(string(harness.ReadFile(t, shipped(t, "registry", c.file))))
+			write(t, filepath.Join(etc, c.at), []byte(text), 0o600)
+			if err := os.MkdirAll(filepath.Join(etc, "registry"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			r := i.reads(t, etc, host)
+			page := "docs/registries/" + c.page + ".md"
+			r.Follow(harness.Documented(t, page, "export"))
+			if c.version != "" {
+				registry := harness.Start(t, []string{
+					"REGISTRY_HTTP_ADDR=" + host,
+					"REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=" + t.TempDir(),
+					"OTEL_TRACES_EXPORTER=none",
+				}, registryProgram(t, c.version), "serve", filepath.Join(etc, c.at))
+				registry.Await(t, func() error {
+					response, err := http.Get("http://" + host + "/v2/")
+					if err == nil {
+						response.Body.Close()
+					}
+					return err
+				})
+			}
+			check := "check"
+			if c.page == "zot" { // its oldest versions would refuse: see the page
+				check = "refused"
+			}
+			r.Follow(harness.Documented(t, page, check))
+		})
 	}
 }

@@ -26,9 +26,10 @@ import (
 type issuer struct {
 	folder
 	effective
-	url     string
-	data    string
-	process *harness.Process
+	url         string
+	data        string
+	environment []string
+	process     *harness.Process
 }
 
 func serveRegistries(t *testing.T) issuer {
@@ -38,11 +39,13 @@ func serveRegistries(t *testing.T) issuer {
 	i := issuer{folder: f, effective: f.show(t), data: filepath.Join(t.TempDir(), "data")}
 	port, ops := harness.FreePort(t), harness.FreePort(t)
 	i.url = fmt.Sprintf("http://localhost:%d", port)
-	i.process = harness.Start(t, []string{
+	i.environment = []string{
 		fmt.Sprintf("AUTHSERVER_SERVER__LISTEN=127.0.0.1:%d", port),
 		fmt.Sprintf("AUTHSERVER_SERVER__OPS_LISTEN=127.0.0.1:%d", ops),
+		"AUTHSERVER_SERVER__PUBLIC_URL=" + i.url,
 		"AUTHSERVER_ISSUER__DATA_DIR=" + i.data,
-	}, harness.Program(t, "authserver"), "serve", "--config", f.config())
+	}
+	i.process = harness.Start(t, i.environment, harness.Program(t, "authserver"), "serve", "--config", f.config())
 	i.process.Await(t, func() error {
 		code, err := status(fmt.Sprintf("http://localhost:%d/readyz", ops))
 		if err == nil && code != http.StatusOK {
