@@ -21,7 +21,11 @@ func TestQuickstart(t *testing.T) {
 	port := harness.FreePort(t)
 	host := fmt.Sprintf("localhost:%d", port)
 	docker := harness.StartDockerd(t)
-	r := newReader(t, "https://example.com/authserver.git", filepath.Join(harness.Root(t), ".."), "localhost:5000", host,
+	origin := filepath.Join(t.TempDir(), "authserver.git")
+	if err := os.Symlink(filepath.Join(harness.Root(t), ".."), origin); err != nil {
+		t.Fatal(err)
+	}
+	r := newReader(t, "https://example.com/authserver.git", origin, "localhost:5000", host,
 		"make run", fmt.Sprintf("make run PORT=%d AUTH_PORT=%d OPS_PORT=%d", port, harness.FreePort(t), harness.FreePort(t)))
 	r.env = append(r.env, "DOCKER_HOST="+docker.Host, "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*",
 		"GOPATH="+goEnv(t, "GOPATH"), "GOCACHE="+goEnv(t, "GOCACHE"))

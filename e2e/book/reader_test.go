@@ -97,8 +97,11 @@ func (r *reader) terminal(command string) (string, error) {
 	defer timer.Stop()
 	err = cmd.Wait()
 	keyboard.Close()
-	return strings.ReplaceAll(screen.String(), "\r", ""), err
+	return moves.ReplaceAllString(strings.ReplaceAll(screen.String(), "\r", ""), "\n"), err
 }
+
+// moves are what a terminal does beside letters: docker draws its progress over what stands there.
+var moves = regexp.MustCompile(`\x1b\[[0-9;?]*[A-Za-z]`)
 
 // screen is what stands on a terminal.
 type screen struct {
