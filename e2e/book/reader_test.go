@@ -82,11 +82,13 @@ func (r *reader) terminal(command string) (string, error) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	var given []string
 	screen := &screen{answer: func() {
 		answer := "nobody told me"
 		if len(r.answers) > 0 {
 			answer, r.answers = r.answers[0], r.answers[1:]
 		}
+		given = append(given, answer, "") // who types before the echo is off sees it
 		fmt.Fprintln(keyboard, answer)
 	}}
 	cmd.Stdout, cmd.Stderr = screen, screen
@@ -97,7 +99,8 @@ func (r *reader) terminal(command string) (string, error) {
 	defer timer.Stop()
 	err = cmd.Wait()
 	keyboard.Close()
-	return moves.ReplaceAllString(strings.ReplaceAll(screen.String(), "\r", ""), "\n"), err
+	text := strings.ReplaceAll(screen.String(), "\r", "")
+	return strings.NewReplacer(given...).Replace(moves.ReplaceAllString(text, "\n")), err
 }
 
 // moves are what a terminal does beside letters: docker draws its progress over what stands there.
@@ -132,14 +135,16 @@ var differs = regexp.MustCompile(`\d{4}-\d\d-\d\dT[\d:.]+Z|\d{4}-\d\d-\d\d(?: \d
 var kinds = []string{`\d{4}-\d\d-\d\dT[\d:.]+Z`, `\d{4}-\d\d-\d\d(?: \d\d:\d\d)?`, `as[ar]t_[0-9A-Za-z]+`, `[0-9a-z]{7,25}`}
 
 // compare holds what was printed against the page. There "…" is anything, on a line of its own any number of lines; widths
-// of columns do not count.
+// of columns and empty lines do not count.
 func (r *reader) compare(page string, step harness.Step, printed string) {
 	r.t.Helper()
 	blanks := regexp.MustCompile(`[ \t]+`)
 	tidy := func(text string) string {
 		var lines []string
 		for line := range strings.Lines(text) {
-			lines = append(lines, strings.TrimSpace(blanks.ReplaceAllString(line, " ")))
+			if line = strings.TrimSpace(blanks.ReplaceAllString(line, " ")); line != "" {
+				lines = append(lines, line)
+			}
 		}
 		return strings.TrimRight(strings.Join(lines, "\n"), "\n") + "\n"
 	}
