@@ -37,6 +37,9 @@ func (s *Subject) Wiring(ctx context.Context, report *Report) {
 	if s.Registry != "" {
 		e.registry(ctx)
 	}
+	if s.Stanza != nil && s.Stanza.Kind != "" && s.Stanza.Other == "" && !e.challenged {
+		e.stanzaRealm()
+	}
 }
 
 // examination is one run of Wiring.
@@ -44,6 +47,10 @@ type examination struct {
 	*Subject
 	report *Report
 	skewed bool // our clock, or the registry's, is wrong
+
+	challenged bool // the registry has said where it sends clients
+	// By the registry's configuration: a version that it is written for accepts our tokens; one does not.
+	accepted, refused bool
 }
 
 func (e *examination) realm() string { return e.PublicURL + "/token" }
