@@ -92,7 +92,7 @@ func TestRegistry(t *testing.T) {
 		{
 			name: "issuer that cannot be guessed", versions: []string{"3.0.0", "3.1.2"}, broken: func(w *world) { w.registry.set("issuer", "7fb3a0c2") },
 			live:   one(want{"issuer", "error", `trusts our key, and refuses tokens from "authserver"`, []string{"registry " + key + "issuer: authserver", "authserver services[0].issuer"}}),
-			both:   one(want{"issuer", "error", `takes tokens from "7fb3a0c2" only; ours say "authserver"`, []string{"registry " + key + "issuer: authserver"}}, refuses),
+			both:   one(want{"issuer", "error", `takes tokens from "7fb3a0c2" only; ours say "authserver"`, []string{"registry " + key + "issuer: authserver"}}),
 			mended: []string{"registry " + key + "issuer", "live: registry " + key + "issuer"},
 		},
 		{
@@ -127,7 +127,9 @@ func TestRegistry(t *testing.T) {
 			name: "realm is another address of ours", broken: func(w *world) {
 				w.registry.set("realm", strings.Replace(w.auth.URL, "localhost", "127.0.0.1", 1)+"/token")
 			},
-			live: one(want{"realm", "warning", "authserver answers there too", []string{"registry " + key + "realm", "authserver server.public_url"}}), mended: []string{"registry " + key + "realm"}, pulls: true,
+			live: one(want{"realm", "warning", "authserver answers there too", []string{"registry " + key + "realm", "authserver server.public_url"}},
+				want{"realm-address", "error", "the realm's host 127.0.0.1 is a private address, and not the registry's host", []string{"registry " + key + "realm"}}),
+			mended: []string{"registry " + key + "realm"},
 		},
 		{
 			name: "realm redirects", broken: func(w *world) {
@@ -159,7 +161,7 @@ func TestRegistry(t *testing.T) {
 		},
 		{
 			name: "bundle holds a private key", broken: bundle(func(w *world) string { return root(w) + data(w, "root.key") }),
-			both: one(want{"bundle", "warning", "token-root.pem holds a private key", []string{export}}, want{"bundle-blocks", "error", `token-root.pem has a block "PRIVATE KEY"`, []string{export}}), mended: []string{export}, pulls: true,
+			both: one(want{"bundle", "warning", "token-root.pem holds a private key", []string{export}}, want{"bundle-blocks", "note", `token-root.pem has a block "PRIVATE KEY"`, []string{export}}), mended: []string{export}, pulls: true,
 		},
 		{
 			name: "jwks only and tokens with certificates", versions: []string{"3.0.0", "3.1.2"}, options: harness.Options{Config: services("chain ES256", "jwks ES256")},
@@ -191,6 +193,7 @@ func TestRegistry(t *testing.T) {
 			live: one(want{"verifier-kind", "error", `trusts the key of service "other1.test", and calls itself "registry.test"`, []string{"authserver services[0].verifier: chain"}}),
 			file: one(want{"verifier-kind", "error", `the registry has no JWKS; tokens for "registry.test" carry no certificates`, []string{"authserver services[0].verifier: chain", "registry " + key + "jwks"}},
 				want{"verifier-kind", "error", "registries up to 2.8, GitLab's and Notary know no JWKS", nil}),
+			both:   one(want{"verifier-kind", "error", `the registry has no JWKS; tokens for "registry.test" carry no certificates`, []string{"registry " + key + "jwks"}}, want{"verifier-kind", "error", "registries up to 2.8", nil}, want{"verifier-kind", "error", "trusts the key of service", nil}),
 			mended: []string{"authserver services[0].verifier: chain", "registry " + key + "jwks", "live: authserver services[0].verifier: chain"},
 		},
 		{
@@ -205,8 +208,8 @@ func TestRegistry(t *testing.T) {
 				w.auth.Command(w, "", "key", "rotate", "--service", "registry.test", "--activate")
 				w.restartAuth()
 			},
-			live:   one(want{"key", "error", "which is not the one that signs now", []string{"registry authserver key export --format jwks --service registry.test"}}),
-			both:   one(want{"jwks", "error", "does not have the key that signs (", []string{"registry authserver key export --format jwks --service registry.test"}}),
+			live:   one(want{"root", "error", "it does not trust the key (", []string{"registry authserver key export --format jwks --service registry.test"}}),
+			both:   one(want{"jwks", "error", "does not have the key that signs (", []string{"registry authserver key export --format jwks --service registry.test"}}, refuses),
 			mended: []string{"registry authserver key export --format jwks"},
 		},
 		{

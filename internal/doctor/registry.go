@@ -77,7 +77,7 @@ func (e *examination) judgeChallenge(ctx context.Context, registry *url.URL, c c
 	case e.ours(realm):
 		e.judgeRealm(realm, registry, theirRealm.fix("another address"), e.fix("server.public_url", "the same address without /token"))
 	default:
-		e.judgeElsewhere(ctx, realm, theirRealm)
+		e.judgeElsewhere(ctx, realm, registry, theirRealm)
 	}
 	service, i = e.service(name)
 	if i >= 0 {
@@ -114,7 +114,7 @@ func (e *examination) setting(name string) Setting {
 }
 
 // judgeElsewhere looks at a realm that is not our public address: another name of ours, or somebody else.
-func (e *examination) judgeElsewhere(ctx context.Context, realm string, theirs Setting) {
+func (e *examination) judgeElsewhere(ctx context.Context, realm string, registry *url.URL, theirs Setting) {
 	fixes := []Fix{theirs.fix(e.realm()), e.fix("server.public_url", strings.TrimSuffix(strings.TrimSuffix(realm, "/token"), "/auth"))}
 	what := fmt.Sprintf("the registry sends clients to %s; our token endpoint is %s", realm, e.realm())
 	a, err := e.ask(ctx, http.MethodGet, realm, nil, nil)
@@ -126,6 +126,7 @@ func (e *examination) judgeElsewhere(ctx context.Context, realm string, theirs S
 		e.report.Add(found("redirect", Error, fmt.Sprintf("%s, which redirects to %s", what, a.redirects()), "A redirected POST comes back as an anonymous GET, and credentials get lost on the way.", fixes...))
 	case e.isSignedByUs(a.token()):
 		e.report.Add(found("realm", Warning, what+"; authserver answers there too", "It works, and what is said of server.public_url (metadata, other clients) names another address.", fixes...))
+		e.judgeRealm(realm, registry, fixes...)
 	case a.token() != "":
 		e.report.Add(found("realm", Error, what+", where another token server answers", "Its tokens are what clients bring.", fixes...))
 	default:

@@ -112,9 +112,12 @@ func (t *trial) otherKey(key *issuer.Key) Finding {
 	for i, s := range t.Services {
 		for _, k := range t.Ring.PublishedFor(s.Name) {
 			if k.ID == key.ID && s.Name != t.service.Name {
+				fixes := []Fix{t.give(t.setting("rootcertbundle"), t.service), t.serviceFix(t.i, "verifier", s.Verifier)}
+				if t.aud != t.service.Name { // which is not listed: the registry's name may have changed
+					fixes = append(fixes, t.serviceFix(i, "name", t.aud))
+				}
 				return found("verifier-kind", Error, fmt.Sprintf("the registry trusts the key of service %q, and calls itself %q, whose tokens another key signs", s.Name, t.aud),
-					"It was given what is meant for another registry, or its verifier is of another kind than configured.", t.give(t.setting("rootcertbundle"), t.service),
-					t.serviceFix(t.i, "verifier", s.Verifier), t.fix("services["+fmt.Sprint(i)+"].name", t.aud))
+					"It was given what is meant for another registry, or its verifier is of another kind than configured.", fixes...)
 			}
 		}
 	}
