@@ -81,6 +81,12 @@ func (w *world) doctor(args ...string) report {
 	return w.read(w.run(append(slices.Clone(args), "-o", "json")...))
 }
 
+// doctorWith is doctor with a standard input.
+func (w *world) doctorWith(input string, args ...string) report {
+	w.Helper()
+	return w.read(w.runAs(func(cmd *exec.Cmd) { cmd.Stdin = strings.NewReader(input) }, append(slices.Clone(args), "-o", "json")...))
+}
+
 func (w *world) read(o outcome) report {
 	w.Helper()
 	decoder := json.NewDecoder(strings.NewReader(o.stdout))

@@ -29,6 +29,7 @@ type world struct {
 	env      []string // of doctor and of clients
 	shut     bool     // the registry is not to be started
 
+	proxy     *harness.Process    // before authserver
 	stranger  *harness.Authserver // like ours, but for its keys
 	published string              // a file with what ours publishes
 }

@@ -17,6 +17,7 @@ type Subject struct {
 	Running   bool   // somebody listens at server.listen
 	Services  []issuer.Service
 	Ring      *issuer.Keyring            // nil = the keys cannot be read
+	NoKeys    bool                       // they were never made
 	Where     func(key string) string    // the place of a key of authserver.yaml
 	Registry  string                     // address of a running registry, "" = none
 	Stanza    *Stanza                    // what a registry is configured with, nil = not at hand
