@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs every real client that the flows use. Quick when all is there already.
+# Installs every real client that the flows use, and what watches authserver. Quick when all is there already.
 # Debian's own packages come through apt, the others are built from pinned
 # module versions into e2e/.cache/bin. Whatever cannot be installed is an error.
 set -eu
@@ -26,6 +26,8 @@ missing crun && missing runc && packages="$packages crun"
 { missing containerd || missing ctr; } && packages="$packages containerd"
 { missing dockerd || missing docker; } && packages="$packages docker.io"
 missing iptables && packages="$packages iptables"
+{ missing prometheus || missing promtool; } && packages="$packages prometheus"
+missing jq && packages="$packages jq"
 
 # shellcheck disable=SC2086 # the list is meant to be split
 ./apt.sh $packages
@@ -62,7 +64,7 @@ fi
 
 # --- all there? ----------------------------------------------------------
 PATH=$bin:$PATH
-for client in docker dockerd podman skopeo containerd ctr crane regctl oras helm; do
+for client in docker dockerd podman skopeo containerd ctr crane regctl oras helm prometheus promtool jq; do
 	if missing "$client"; then
 		echo "install.sh: $client is still missing" >&2
 		exit 1
