@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs every real client that the flows use. Quick when all is there already.
+# Installs every real client that the flows use, and what watches authserver. Quick when all is there already.
 # Debian's own packages come through apt, the others are built from pinned
 # module versions into e2e/.cache/bin. Whatever cannot be installed is an error.
 set -eu
@@ -29,6 +29,8 @@ missing openssl && packages="$packages openssl"
 /usr/bin/python3 -c 'import jwt, cryptography' 2>/dev/null || packages="$packages python3-jwt python3-cryptography"
 missing jq && packages="$packages jq"
 missing iptables && packages="$packages iptables"
+{ missing prometheus || missing promtool; } && packages="$packages prometheus"
+missing jq && packages="$packages jq"
 
 # shellcheck disable=SC2086 # the list is meant to be split
 ./apt.sh $packages
@@ -70,7 +72,7 @@ fi
 
 # --- all there? ----------------------------------------------------------
 PATH=$bin:$PATH
-for client in docker dockerd podman skopeo containerd ctr crane regctl oras helm; do
+for client in docker dockerd podman skopeo containerd ctr crane regctl oras helm prometheus promtool jq; do
 	if missing "$client"; then
 		echo "install.sh: $client is still missing" >&2
 		exit 1

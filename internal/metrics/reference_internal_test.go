@@ -35,7 +35,7 @@ func TestReferenceOfMetricsIsThatOfTheCode(t *testing.T) {
 	m.WatchCertificate(time.Now)
 	m.WatchWaiting(func() int { return 0 })
 	m.WatchConnections(func() Connections { return Connections{} })
-	m.WatchFilesystem("data_dir", ".")
+	m.WatchDisks(map[string]string{"data": "."})
 	m.Audited(nil)
 	m.RequestTurnedAway()
 	m.TokenRequest("basic", "registry", "granted", time.Second)
@@ -47,7 +47,8 @@ func TestReferenceOfMetricsIsThatOfTheCode(t *testing.T) {
 	m.Recalled("hit")
 	m.HeldBack("account")
 	m.Reloaded(true)
-	m.SigningKeys(map[string]time.Time{"kid": time.Now()}, map[string]time.Time{"root": time.Now()})
+	m.SigningKeys(map[string]time.Time{"kid": time.Now()})
+	m.Roots(map[string]time.Time{"root": time.Now()})
 
 	families, err := m.registry.Gather()
 	if err != nil {
