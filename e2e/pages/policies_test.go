@@ -17,7 +17,7 @@ func TestPoliciesOfPages(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := harness.NewReader(t)
-	if out, err := r.Type("authserver init . --force"); err != nil {
+	if out, err := r.Type("authserver init . --service notary.example.com"); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	shown := 0
