@@ -25,6 +25,7 @@ missing podman && packages="$packages podman"
 missing crun && missing runc && packages="$packages crun"
 { missing containerd || missing ctr; } && packages="$packages containerd"
 { missing dockerd || missing docker; } && packages="$packages docker.io"
+missing curl && packages="$packages curl"
 missing iptables && packages="$packages iptables"
 
 # shellcheck disable=SC2086 # the list is meant to be split
@@ -62,7 +63,7 @@ fi
 
 # --- all there? ----------------------------------------------------------
 PATH=$bin:$PATH
-for client in docker dockerd podman skopeo containerd ctr crane regctl oras helm; do
+for client in docker dockerd podman skopeo containerd ctr crane regctl oras helm curl script; do
 	if missing "$client"; then
 		echo "install.sh: $client is still missing" >&2
 		exit 1
