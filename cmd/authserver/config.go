@@ -92,7 +92,7 @@ func writable(c *config.Config) error {
 	var faults []error
 	if info, err := os.Stat(data); err == nil && !info.IsDir() {
 		faults = append(faults, c.Fault("issuer.data_dir", fmt.Errorf("%s is not a folder", data)))
-	} else if err := syscall.Access(data, canWrite); err != nil {
+	} else if err := syscall.Access(data, canWrite); err != nil && (keepsInDataDir(c) || data != c.Issuer.DataDir) {
 		faults = append(faults, c.Fault("issuer.data_dir", fmt.Errorf("%s cannot be written to: %w", data, err)))
 	}
 	if file, ok := strings.CutPrefix(c.Audit.Output, "file:"); ok {
@@ -101,6 +101,15 @@ func writable(c *config.Config) error {
 		}
 	}
 	return errors.Join(faults...)
+}
+
+// keepsInDataDir tells whether anything is ever written to issuer.data_dir: not by a replica whose accounts and keys are
+// elsewhere, and which runs on a read-only file system.
+func keepsInDataDir(c *config.Config) bool {
+	return strings.HasPrefix(c.Database.URL, "sqlite:") || c.Issuer.Keys.Store == config.KeysInDataDir &&
+		slices.ContainsFunc(c.Services, func(s config.Service) bool {
+			return s.KeyFile == "" && (s.Verifier != "chain" || c.Issuer.Keys.KeyFile == "")
+		})
 }
 
 func (h *hand) configShow() error {
