@@ -25,6 +25,7 @@ missing podman && packages="$packages podman"
 missing crun && missing runc && packages="$packages crun"
 { missing containerd || missing ctr; } && packages="$packages containerd"
 { missing dockerd || missing docker; } && packages="$packages docker.io"
+missing curl && packages="$packages curl"
 missing openssl && packages="$packages openssl"
 /usr/bin/python3 -c 'import jwt, cryptography' 2>/dev/null || packages="$packages python3-jwt python3-cryptography"
 missing jq && packages="$packages jq"
@@ -72,7 +73,7 @@ fi
 
 # --- all there? ----------------------------------------------------------
 PATH=$bin:$PATH
-for client in docker dockerd podman skopeo containerd ctr crane regctl oras helm prometheus promtool jq; do
+for client in docker dockerd podman skopeo containerd ctr crane regctl oras helm prometheus promtool jq curl script; do
 	if missing "$client"; then
 		echo "install.sh: $client is still missing" >&2
 		exit 1
