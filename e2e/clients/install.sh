@@ -25,6 +25,9 @@ missing podman && packages="$packages podman"
 missing crun && missing runc && packages="$packages crun"
 { missing containerd || missing ctr; } && packages="$packages containerd"
 { missing dockerd || missing docker; } && packages="$packages docker.io"
+missing openssl && packages="$packages openssl"
+/usr/bin/python3 -c 'import jwt, cryptography' 2>/dev/null || packages="$packages python3-jwt python3-cryptography"
+missing jq && packages="$packages jq"
 missing iptables && packages="$packages iptables"
 
 # shellcheck disable=SC2086 # the list is meant to be split
