@@ -27,12 +27,16 @@ func MakeImage(t testing.TB, content string) Image {
 	return makeImage(t, "localhost/made:1", map[string]any{"Cmd": []string{"/hello"}}, file{name: "hello.txt", data: []byte(content)})
 }
 
-// MakeProgram makes an image of one static program (of Program), which it runs as an ordinary user.
-func MakeProgram(t testing.TB, tag, program string, args ...string) Image {
+// MakeProgram makes an image of one static program (of Program), which it runs as the user 65532, and of empty folders that
+// belong to that user.
+func MakeProgram(t testing.TB, tag, program string, folders ...string) Image {
 	t.Helper()
 	path := "usr/local/bin/" + program
-	config := map[string]any{"Entrypoint": []string{"/" + path}, "Cmd": args, "User": "65532:65532"}
-	return makeImage(t, tag, config, file{name: path, data: ReadFile(t, Program(t, program)), mode: 0o755})
+	files := []file{{name: path, data: ReadFile(t, Program(t, program)), mode: 0o755}}
+	for _, folder := range folders {
+		files = append(files, file{name: folder + "/", mode: 0o700, owner: 65532})
+	}
+	return makeImage(t, tag, map[string]any{"Entrypoint": []string{"/" + path}, "User": "65532:65532"}, files...)
 }
 
 func makeImage(t testing.TB, tag string, settings map[string]any, files ...file) Image {
@@ -102,9 +106,10 @@ func mustJSON(t testing.TB, v any) []byte {
 }
 
 type file struct {
-	name string
-	data []byte
-	mode int64 // 0o644 when it is 0
+	name  string // ends in "/" for a folder
+	data  []byte
+	mode  int64 // 0o644 when it is 0
+	owner int   // user and group
 }
 
 func tarball(t testing.TB, files ...file) []byte {
@@ -112,7 +117,7 @@ func tarball(t testing.TB, files ...file) []byte {
 	var buffer bytes.Buffer
 	w := tar.NewWriter(&buffer)
 	for _, f := range files {
-		if err := w.WriteHeader(&tar.Header{Name: f.name, Mode: cmp.Or(f.mode, 0o644), Size: int64(len(f.data)), Format: tar.FormatUSTAR}); err != nil {
+		if err := w.WriteHeader(&tar.Header{Name: f.name, Mode: cmp.Or(f.mode, 0o644), Uid: f.owner, Gid: f.owner, Size: int64(len(f.data)), Format: tar.FormatUSTAR}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := w.Write(f.data); err != nil {

@@ -6,6 +6,7 @@ set -eu
 
 if [ "${1:-}" != inside ]; then
 	TMPDIR=$(mktemp -d /tmp/authserver-kubernetes-XXXXXX)
+	chmod 755 "$TMPDIR" # PostgreSQL is run as somebody else
 	export TMPDIR
 	name=${TMPDIR#/tmp/}
 	remove() {
@@ -42,4 +43,5 @@ ip link set lo up
 ip link add node type bridge
 ip addr add 10.0.0.1/24 dev node
 ip link set node up
+ip route add 10.96.0.0/16 dev node # Services: kube-proxy turns them into pods, but only what has a way somewhere
 "$@" # not exec: this shell is the first process, and collects the orphans

@@ -5,8 +5,12 @@ import (
 	"os"
 	"testing"
 
+	"authserver/e2e/harness"
 	"authserver/e2e/kubernetes/cluster"
 )
+
+// image is the one that the overlays and the chart are told to run. It is put on the node, and nowhere else.
+const image = "registry.example.com/tools/authserver:dev"
 
 // All share one cluster.
 func TestKubernetes(t *testing.T) {
@@ -14,5 +18,14 @@ func TestKubernetes(t *testing.T) {
 		t.Skip("make e2e-kubernetes runs these tests")
 	}
 	c := cluster.Start(t)
-	_ = c
+	c.Import(t, harness.MakeProgram(t, image, "authserver", "var/lib/authserver", "run/authserver").Archive) // see deploy/Dockerfile
+	for _, part := range []struct {
+		name string
+		run  func(*testing.T, *cluster.Cluster)
+	}{
+		{"single", single},
+		{"ha", highlyAvailable},
+	} {
+		t.Run(part.name, func(t *testing.T) { part.run(t, c) })
+	}
 }

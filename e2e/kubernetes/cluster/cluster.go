@@ -51,16 +51,12 @@ func Start(t testing.TB) *Cluster {
 	t.Logf("API server, controller manager and scheduler after %s", since(began))
 	c.startNode(t)
 	t.Logf("node ready after %s\n%s", since(began), c.Kubectl(t, "get", "nodes", "-o", "wide"))
-	t.Cleanup(func() {
-		if t.Failed() {
-			c.show(t)
-		}
-	})
 	return c
 }
 
-// show is what somebody would look at first.
-func (c *Cluster) show(t testing.TB) {
+// Show is what somebody would look at first.
+func (c *Cluster) Show(t testing.TB) {
+	t.Helper()
 	for _, args := range [][]string{
 		{"get", "pods", "-A", "-o", "wide"},
 		{"get", "events", "-A", "--sort-by=.lastTimestamp"},
@@ -144,7 +140,7 @@ func (c *Cluster) Name(t testing.TB, address, name string) {
 // Plain says that the node is to speak plain HTTP with a registry.
 func (c *Cluster) Plain(t testing.TB, registry string) {
 	t.Helper()
-	write(t, filepath.Join(c.registries(), registry, "hosts.toml"), "server = %q\n", "http://"+registry)
+	write(t, filepath.Join(c.registries(), registry, "hosts.toml"), "server = %q\n[host.%[1]q]\ncapabilities = [\"pull\", \"resolve\"]\n", "http://"+registry)
 }
 
 func (c *Cluster) registries() string { return filepath.Join(c.dir, "registries") }

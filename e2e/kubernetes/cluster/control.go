@@ -52,6 +52,7 @@ current-context: e2e
 		"--service-cluster-ip-range="+services,
 		"--token-auth-file="+tokens,
 		"--authorization-mode=Node,RBAC",
+		"--kubelet-preferred-address-types=InternalIP",
 		"--enable-admission-plugins=NodeRestriction", // PodSecurity is one of the usual ones
 		"--allow-privileged=false")
 	server.Await(t, func() error {
