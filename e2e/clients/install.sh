@@ -49,9 +49,14 @@ if wanted regctl && ! have regctl $regctl_version; then
 	GOBIN=$bin go install github.com/regclient/regclient/cmd/regctl@$regctl_version
 	echo $regctl_version >"$bin/regctl.version"
 fi
-if wanted helm && ! have helm $helm_version; then
-	GOBIN=$bin go install -ldflags '-s -w' helm.sh/helm/v3/cmd/helm@$helm_version
-	echo $helm_version >"$bin/helm.version"
+if wanted helm && ! have helm "$helm_version-1.34"; then
+	# Without a cluster it renders for this Kubernetes, as its releases do; else for 1.20.
+	k8s=
+	for package in chartutil lint/rules; do
+		k8s="$k8s -X helm.sh/helm/v3/pkg/$package.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/$package.k8sVersionMinor=34"
+	done
+	GOBIN=$bin go install -ldflags "-s -w$k8s" helm.sh/helm/v3/cmd/helm@$helm_version
+	echo "$helm_version-1.34" >"$bin/helm.version"
 fi
 if wanted oras && ! have oras $oras_version; then
 	# oras.land/oras cannot be had by "go install" from every proxy (it asks for
