@@ -28,14 +28,9 @@ packages() {
 	./apt.sh $packages
 }
 
-pause() {
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o .cache/bin/pause ./kubernetes/pause
-}
-
 part "packages" packages
 part "authserver" make -C .. build
 part "Kubernetes" kubernetes/programs/build.sh
 part "registry" registries/build.sh 3.1.2
 part "clients" clients/install.sh crane helm
-part "pause" pause
 part "tests" postgres/with.sh go test -exec "$PWD/kubernetes/isolated.sh" -count=1 -v -timeout 25m ./kubernetes "$@"

@@ -1,6 +1,8 @@
 package kubernetes_test
 
 import (
+	"crypto/rand"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net"
@@ -29,7 +31,7 @@ func highlyAvailable(t *testing.T, c *cluster.Cluster) {
 	d := deployment{c, "authserver", "authserver", "app.kubernetes.io/name=authserver"}
 	d.onEnd(t, func() { c.Kubectl(t, "delete", "-k", overlay, "--timeout=2m") })
 	d.ns(t, "", "create", "secret", "generic", "authserver-secrets",
-		"--from-literal=database.password=not asked for", "--from-literal=encryption.key="+strings.Repeat("5f", 32))
+		"--from-literal=database.password=not asked for", "--from-literal=encryption.key="+base64.StdEncoding.EncodeToString([]byte(rand.Text() + rand.Text())[:32]))
 	c.Kubectl(t, "apply", "-k", overlay)
 	d.rolledOut(t)
 

@@ -41,7 +41,7 @@ func single(t *testing.T, c *cluster.Cluster) {
 	before := d.pods(t)
 	edit(t, filepath.Join(dir, "base", "policy.yaml"), "rules:\n", `rules:
   - name: team
-    subjects: [alice]
+    subjects: ["user:alice"]
     repositories: ["team/**"]
     actions: [pull]
 

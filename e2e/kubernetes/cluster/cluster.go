@@ -1,5 +1,5 @@
-// Package cluster starts a Kubernetes of one node: etcd, API server, controller manager, scheduler, containerd, kubelet and
-// kube-proxy, all of them the real programs. It runs in what isolated.sh gives it, so addresses and ports are always the same
+// Package cluster starts a Kubernetes of one node: etcd, API server, controller manager, scheduler, containerd, kubelet,
+// kube-proxy and CoreDNS, all of them the real programs. It runs in what isolated.sh gives it, so addresses and ports are always the same
 // and two clusters do not meet.
 package cluster
 
@@ -23,8 +23,6 @@ const (
 	// Pods is the network of the pods.
 	Pods     = "10.244.0.0/16"
 	services = "10.96.0.0/16"
-	// DNS is the address that pods ask for names.
-	DNS      = "10.96.0.10"
 	api      = "https://" + Address + ":6443"
 	nodeName = "node"
 )

@@ -34,15 +34,15 @@ cgroupRoot: "/%[3]s"
 failCgroupV1: false
 failSwapOn: false
 clusterDomain: cluster.local
-clusterDNS: [%[4]q]
+clusterDNS: [%[1]s]
 resolvConf: ""
-volumePluginDir: "%[5]s/plugins"
+volumePluginDir: "%[4]s/plugins"
 # The machine's disk is not this node's to judge.
 evictionHard: {memory.available: 100Mi}
 imageGCHighThresholdPercent: 100
 # As it is everywhere: when a changed ConfigMap arrives is measured.
 syncFrequency: 1m
-`, Address, c.containerd, c.group, DNS, c.dir)
+`, Address, c.containerd, c.group, c.dir)
 	kubelet := start(t, "kubelet", "--config="+config, "--kubeconfig="+c.kubeconfig("kubelet"),
 		"--root-dir="+filepath.Join(c.dir, "kubelet"), "--hostname-override="+nodeName, "--node-ip="+Address)
 
@@ -57,6 +57,17 @@ mode: iptables
 conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}
 `, c.kubeconfig("kube-proxy"), Pods, nodeName)
 	start(t, "kube-proxy", "--config="+config)
+
+	config = filepath.Join(c.dir, "Corefile")
+	write(t, config, `cluster.local {
+	bind %s
+	errors
+	kubernetes cluster.local {
+		kubeconfig %s
+	}
+}
+`, Address, c.Kubeconfig)
+	start(t, "coredns", "-conf", config)
 
 	kubelet.Await(t, func() error {
 		_, err := c.TryKubectl(t, "", "wait", "--for=condition=Ready", "node/"+nodeName, "--timeout=5s")

@@ -1,4 +1,4 @@
-module authserver/e2e/kubernetes/programs
+module authserver/e2e/kubernetes/programs/kube
 
 go 1.24.0
 
