@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs every real client that the flows use, or those named: install.sh [crane regctl oras helm docker podman …].
+# Installs every real client that the flows use, or those named of the ones that are built: install.sh crane helm.
 # Quick when all is there already.
 # Debian's own packages come through apt, the others are built from pinned
 # module versions into e2e/.cache/bin. Whatever cannot be installed is an error.
@@ -25,15 +25,18 @@ wanted() { [ "$only" = "  " ] || case "$only" in *" $1 "*) ;; *) false ;; esac; 
 
 # --- apt -----------------------------------------------------------------
 packages=
-wanted skopeo && missing skopeo && packages="$packages skopeo"
-wanted podman && missing podman && packages="$packages podman"
-wanted podman && missing crun && missing runc && packages="$packages crun"
-wanted containerd && { missing containerd || missing ctr; } && packages="$packages containerd"
-wanted docker && { missing dockerd || missing docker; } && packages="$packages docker.io"
-wanted docker && missing iptables && packages="$packages iptables"
+missing skopeo && packages="$packages skopeo"
+missing podman && packages="$packages podman"
+missing crun && missing runc && packages="$packages crun"
+{ missing containerd || missing ctr; } && packages="$packages containerd"
+{ missing dockerd || missing docker; } && packages="$packages docker.io"
+missing openssl && packages="$packages openssl"
+/usr/bin/python3 -c 'import jwt, cryptography' 2>/dev/null || packages="$packages python3-jwt python3-cryptography"
+missing jq && packages="$packages jq"
+missing iptables && packages="$packages iptables"
 
 # shellcheck disable=SC2086 # the list is meant to be split
-./apt.sh $packages
+[ $# -gt 0 ] || ./apt.sh $packages
 
 # --- Go ------------------------------------------------------------------
 export CGO_ENABLED=0

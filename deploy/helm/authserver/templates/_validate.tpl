@@ -34,7 +34,7 @@
 - config.server.{{ $key }} {{ $listen | quote }} cannot be reached by the {{ ternary "Service" "kubelet's probes" (eq $key "listen") }}: {{ ternary ":5001" ":5002" (eq $key "listen") | quote }}
 {{- end }}
 {{- end }}
-{{- if regexMatch "^postgres(ql)?://([^@/]*:[^@/]*@|.*[?&](ssl)?password=)" (dig "database" "url" "" $config) }}
+{{- if regexMatch "^postgres(ql)?://([^@/]*:[^@/]*@|.*[?&](ssl)?password[=])" (dig "database" "url" "" $config) }}
 - the database's address holds a password, and a ConfigMap is no place for one: leave it out, and put it into a Secret (database.existingSecret)
 {{- end }}
 {{- if and $many (eq $database "sqlite") }}
