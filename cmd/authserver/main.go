@@ -67,7 +67,7 @@ Start with:  authserver init DIR  &&  authserver serve --config DIR/authserver.y
 	flags := root.PersistentFlags()
 	flags.StringVar(&h.configFile, "config", "", "configuration file (default ./authserver.yaml, then /etc/authserver/authserver.yaml)")
 	flags.StringArrayVar(&h.sets, "set", nil, "set a key of the configuration, as in --set log.level=debug (may be repeated)")
-	root.AddCommand(h.initCommand(), h.serveCommand(), h.configCommand(), h.userCommand(), h.groupCommand(), h.tokenCommand(), h.databaseCommand(), h.aclCommand(), h.keyCommand(), h.importCommand(), h.versionCommand(), h.manCommand())
+	root.AddCommand(h.initCommand(), h.serveCommand(), h.configCommand(), h.userCommand(), h.groupCommand(), h.tokenCommand(), h.databaseCommand(), h.aclCommand(), h.keyCommand(), h.importCommand(), h.doctorCommand(), h.versionCommand(), h.manCommand())
 	root.SetArgs(args)
 	root.SetIn(h.stdin)
 	root.SetOut(h.stdout)

@@ -26,7 +26,7 @@ var marker = regexp.MustCompile(`^<!-- run by (Test[A-Za-z0-9]+)(?:/([a-z0-9-]+)
 // first line up to its end. What follows is its output.
 func Documented(t testing.TB, page, part string) []Step {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(Root(t), filepath.FromSlash(page)))
+	text, err := os.ReadFile(filepath.Join(Root(t), "..", filepath.FromSlash(page)))
 	if err != nil {
 		t.Fatal(err)
 	}
