@@ -42,10 +42,10 @@ func StartMachine(t testing.TB) *Machine {
 	return m
 }
 
-// enter is a command of a shell in the machine.
+// enter is a command of a shell in the machine, in root's home.
 func (m *Machine) enter(command string) *exec.Cmd {
 	cmd := exec.Command("nsenter", "--target", fmt.Sprint(m.PID()), "--mount", "--pid", "--uts", "--ipc", "--net", "--cgroup", "--root", "--wd",
-		"/bin/bash", "-c", command)
+		"/bin/bash", "-c", "cd\n"+command)
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8", "SYSTEMD_PAGER="}
 	cmd.WaitDelay = 5 * time.Second
 	return cmd

@@ -42,4 +42,5 @@ pivot_root . old
 exec unshare --cgroup /bin/sh -ec '
 	umount -l /old
 	mount -t cgroup2 cgroup2 /sys/fs/cgroup
+	mount --make-rshared / # or the folders of credentials are not seen where they are wanted
 	exec env -i container=e2e PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --unit=sysinit.target --log-target=console --show-status=no' </dev/null
