@@ -57,7 +57,11 @@ for platform in $platforms; do
 	name=authserver-$version-$os-$arch
 	echo "release: $platform"
 	cp -R "$work/common" "$work/$name"
-	build "$os" "$arch" "$work/$name/authserver"
+	if [ "$platform" = "$("$go" env GOHOSTOS)/$("$go" env GOHOSTARCH)" ]; then
+		cp "$work/authserver" "$work/$name"
+	else
+		build "$os" "$arch" "$work/$name/authserver"
+	fi
 	[ "$os" != linux ] || cp -R deploy/systemd "$work/$name/systemd"
 	chmod -R u=rwX,go=rX "$work/$name"
 	find "$work/$name" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +

@@ -12,7 +12,7 @@ import (
 const later = `dpkg-deb --raw-extract authserver_*_amd64.deb later
 rm later/DEBIAN/conffiles # nfpm's holds an empty line, which dpkg takes and dpkg-deb does not
 sed -i 's/^Version: .*/&.1/' later/DEBIAN/control
-dpkg-deb --root-owner-group --build later later.deb`
+dpkg-deb --root-owner-group -Zgzip -z1 --build later later.deb`
 
 // An upgrade keeps what the operator has written, and who was served is served by the new program; removal stops it, and
 // purging leaves nothing.
