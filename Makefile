@@ -10,10 +10,10 @@ OPS_PORT ?= 5002
 DIR      ?= run
 SOURCE   ?= $(shell git config --get remote.origin.url 2>/dev/null | sed 's,://[^/]*@,://,')
 
-.PHONY: help build run test e2e chaos lint fuzz bench microbench clean image
+.PHONY: help build run test e2e chaos lint fuzz bench microbench clean image release release-check packages
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 build: ## build bin/authserver, static
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/authserver
@@ -48,6 +48,15 @@ image: ## build the container image, as authserver:VERSION and authserver:latest
 	docker build -f deploy/Dockerfile -t authserver:$(VERSION) -t authserver:latest \
 	  --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null) \
 	  --build-arg CREATED=$(shell git log -1 --format=%cI 2>/dev/null) --build-arg SOURCE=$(SOURCE) .
+
+release: ## a release of what is committed, for all platforms, in dist/
+	GO=$(GO) deploy/release/release.sh dist
+
+release-check: ## make it twice, in two places, and compare
+	GO=$(GO) bash deploy/release/check.sh
+
+packages: ## the part of a release that is for this machine: archive, deb and rpm
+	GO=$(GO) deploy/release/release.sh -platforms $$($(GO) env GOOS)/$$($(GO) env GOARCH) dist
 
 clean: ## remove what was built (not ./run)
 	rm -rf bin dist e2e/.cache

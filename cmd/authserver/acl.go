@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -146,13 +145,8 @@ func (h *hand) lookUp(ctx context.Context, c *config.Config, who *users.Principa
 	if !c.Database.Enabled() || !slices.ContainsFunc(c.Users, func(block map[string]any) bool { return block["kind"] == "database" }) {
 		return
 	}
-	if file, ok := strings.CutPrefix(c.Database.URL, "sqlite:"); ok {
-		if !filepath.IsAbs(file) {
-			file = filepath.Join(c.Issuer.DataDir, file)
-		}
-		if _, err := os.Stat(file); err != nil { // to ask is no reason to make one
-			return
-		}
+	if missingDatabase(c) { // to ask is no reason to make one
+		return
 	}
 	db, err := openStore(ctx, c)
 	if err == nil {

@@ -3,6 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -25,6 +28,28 @@ func (h *hand) withDatabase(ctx context.Context, use func(*config.Config, *store
 	}
 	defer leave(ctx, db)
 	return use(c, db)
+}
+
+// databaseFile is the file of an embedded database, "" when there is none.
+func databaseFile(c *config.Config) string {
+	file, ok := strings.CutPrefix(c.Database.URL, "sqlite:")
+	switch {
+	case !ok:
+		return ""
+	case filepath.IsAbs(file):
+		return file
+	}
+	return filepath.Join(c.Issuer.DataDir, file)
+}
+
+// missingDatabase tells of an embedded database that was not made yet.
+func missingDatabase(c *config.Config) bool {
+	file := databaseFile(c)
+	if file == "" {
+		return false
+	}
+	_, err := os.Stat(file)
+	return err != nil
 }
 
 // leave closes the database of a command, once servers know what it has changed.

@@ -34,6 +34,7 @@ func (h *hand) settings() []string {
 type far struct {
 	server, login string
 	fromStdin     bool
+	stdinFlag     string // the name of the flag that sets fromStdin
 }
 
 // flags adds --server to the commands of a group.
@@ -41,6 +42,7 @@ func (f *far) flags(cmd *cobra.Command) {
 	flags := cmd.PersistentFlags()
 	flags.StringVar(&f.server, "server", "", "work on a running server at this address, over its API, instead of on the database")
 	flags.StringVar(&f.login, "login", "", "who logs in at --server; the password is in "+passwordVariable+", or is asked for")
+	f.stdinFlag = "--login-password-stdin"
 	flags.BoolVar(&f.fromStdin, "login-password-stdin", false, "read the password for --login from standard input")
 }
 
@@ -80,6 +82,7 @@ func (h *hand) dialFor(f far, owner string) (*remote, error) {
 	return h.dial(f)
 }
 
+// loginPassword is the password of who logs in somewhere: from standard input, the environment, or a terminal.
 func (h *hand) loginPassword(f far) (string, error) {
 	if f.fromStdin {
 		return h.readPassword(f.login, true)
@@ -91,7 +94,7 @@ func (h *hand) loginPassword(f far) (string, error) {
 	}
 	terminal, ok := h.stdin.(*os.File)
 	if !ok || !term.IsTerminal(int(terminal.Fd())) {
-		return "", misuse{errors.New("there is no terminal to ask for the password; use " + passwordVariable + " or --login-password-stdin")}
+		return "", misuse{errors.New("there is no terminal to ask for the password; use " + passwordVariable + " or " + f.stdinFlag)}
 	}
 	fmt.Fprintf(h.stderr, "Password of %q at %s: ", f.login, f.server)
 	password, err := term.ReadPassword(int(terminal.Fd()))

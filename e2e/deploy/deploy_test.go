@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 
+	"sigs.k8s.io/yaml"
+
 	"authserver/e2e/harness"
 )
 
@@ -103,6 +105,9 @@ type effective struct {
 		Algorithm string `json:"algorithm"`
 		Issuer    string `json:"issuer"`
 	} `json:"services"`
+	Database struct {
+		URL string `json:"url"`
+	} `json:"database"`
 }
 
 func (f folder) show(t testing.TB) effective {
@@ -146,4 +151,13 @@ func TestNothingShippedIsASecret(t *testing.T) {
 	if err != nil || files < 15 {
 		t.Fatalf("%d files seen: %v", files, err)
 	}
+}
+
+func toYAML(t testing.TB, v any) string {
+	t.Helper()
+	text, err := yaml.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }

@@ -18,9 +18,15 @@ const image = "authserver:latest"
 // docker is the docker CLI with a daemon of the test's own, and with its plugins.
 type docker struct {
 	t       *testing.T
+	daemon  *harness.Dockerd
 	program string
 	env     []string
 	http    *http.Client // in the daemon's network
+}
+
+func (d docker) registryImage(name string) {
+	d.t.Helper()
+	d.daemon.MakeRegistryImage(d.t, name)
 }
 
 func (d docker) try(stdin string, args ...string) (string, error) {
@@ -142,30 +148,36 @@ func (d docker) stop(container string) {
 	}
 }
 
-// The image is built and run by a real dockerd, which all these share.
+// The image is built by a real dockerd, and run by it and by another one.
 func TestContainers(t *testing.T) {
-	daemon := harness.StartDockerdApart(t)
 	plugins := t.TempDir()
 	if err := os.Symlink(harness.Plugins(t), filepath.Join(plugins, "cli-plugins")); err != nil {
 		t.Fatal(err)
 	}
-	on := func(t *testing.T) docker {
-		return docker{t, harness.Program(t, "docker"), []string{"DOCKER_HOST=" + daemon.Host, "DOCKER_CONFIG=" + plugins}, daemon.Client()}
-	}
-	started := time.Now()
-	daemon.MakeGolangImage(t, baseImage(t))
-	daemon.MakeRegistryImage(t, "registry:3")
-	daemon.MakePostgresImage(t, "postgres:17")
-	t.Logf("images like those of Docker Hub: made in %s", time.Since(started).Round(time.Second))
-	t.Cleanup(func() {
-		d := on(t)
-		if names := strings.Fields(d.output("ps", "--all", "--quiet")); len(names) > 0 {
-			d.must("", append([]string{"rm", "--force", "--volumes"}, names...)...)
+	with := func(daemon *harness.Dockerd, client *http.Client) func(t *testing.T) docker {
+		on := func(t *testing.T) docker {
+			return docker{t, daemon, harness.Program(t, "docker"), []string{"DOCKER_HOST=" + daemon.Host, "DOCKER_CONFIG=" + plugins}, client}
 		}
-	})
+		t.Cleanup(func() {
+			d := on(t)
+			if names := strings.Fields(d.output("ps", "--all", "--quiet")); len(names) > 0 {
+				d.must("", append([]string{"rm", "--force", "--volumes"}, names...)...)
+			}
+		})
+		return on
+	}
+	builder := harness.StartDockerdApart(t)
+	on := with(builder, builder.Client())
+	started := time.Now()
+	builder.MakeGolangImage(t, baseImage(t))
+	builder.MakeRegistryImage(t, "registry:3")
+	builder.MakePostgresImage(t, "postgres:17")
+	t.Logf("images like those of Docker Hub: made in %s", time.Since(started).Round(time.Second))
 
 	// In this order: what is built first is what the others run.
-	t.Run("Image", func(t *testing.T) { imageFlow(t, on(t)) })
+	if !t.Run("Image", func(t *testing.T) { imageFlow(t, on(t)) }) {
+		return
+	}
 	t.Run("Architectures", func(t *testing.T) { architecturesFlow(t, on(t)) })
 	t.Run("Health", func(t *testing.T) { healthFlow(t, on(t)) })
 	t.Run("WithoutConfiguration", func(t *testing.T) {
@@ -174,7 +186,14 @@ func TestContainers(t *testing.T) {
 			t.Errorf("%v\n%s", err, out)
 		}
 	})
-	t.Run("Pod", func(t *testing.T) { podFlow(t, on(t)) })
 	t.Run("Run", func(t *testing.T) { runFlow(t, on(t)) })
 	t.Run("Compose", func(t *testing.T) { composeFlow(t, on(t)) })
+
+	// What is made for pods runs in the network of the test, beside servers that it starts itself.
+	host := with(harness.StartDockerd(t), http.DefaultClient)
+	archive := filepath.Join(t.TempDir(), "image.tar")
+	on(t).must("", "save", "--output", archive, image)
+	host(t).must("", "load", "--input", archive)
+	t.Run("Kustomize", func(t *testing.T) { kustomizeFlow(t, host(t)) })
+	t.Run("Chart", func(t *testing.T) { chartFlow(t, host(t)) })
 }

@@ -20,8 +20,6 @@ import (
 	"testing"
 	"time"
 
-	"sigs.k8s.io/yaml"
-
 	"authserver/e2e/harness"
 )
 
@@ -280,78 +278,4 @@ func (d docker) untar(data []byte) map[string]entry {
 		}
 		files[path.Clean(header.Name)] = entry{header, data}
 	}
-}
-
-// The image with the configuration, the files' modes and the restrictions that it gets on Kubernetes.
-func podFlow(t *testing.T, d docker) {
-	m := render(t)
-	pod, c := m.deployment.Spec.Template.Spec, container(t, m)
-	f := mounted(t, m)
-	for _, name := range []string{"authserver.yaml", "policy.yaml", "users.htpasswd"} {
-		file := filepath.Join(f.dir, name) // root's, and readable for fsGroup
-		if err := os.Chmod(file, 0o440); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chown(file, 0, int(*pod.SecurityContext.FSGroup)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.Chmod(f.dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	listen, ops := localhost(t), localhost(t)
-	args := []string{"run", "--detach", "--name", "pod", "--network", "host",
-		"--user", fmt.Sprintf("%d:%d", *pod.SecurityContext.RunAsUser, *pod.SecurityContext.RunAsGroup),
-		"--security-opt", "no-new-privileges:true", "--read-only",
-		"--env", "AUTHSERVER_SERVER__LISTEN=" + listen, "--env", "AUTHSERVER_SERVER__OPS_LISTEN=" + ops,
-		"--mount", "type=volume,source=pod-data,target=/var/lib/authserver",
-		"--mount", "type=bind,source=" + f.dir + ",target=/etc/authserver,readonly",
-	}
-	for _, capability := range c.SecurityContext.Capabilities.Drop {
-		args = append(args, "--cap-drop", string(capability))
-	}
-	d.must("", slices.Concat(args, []string{image}, c.Args)...)
-	d.await("pod", "http://"+ops+c.ReadinessProbe.HTTPGet.Path, http.StatusOK)
-	d.await("pod", "http://"+ops+c.LivenessProbe.HTTPGet.Path, http.StatusOK)
-
-	d.restricted("pod")
-
-	config := f.show(t)
-	token := func() {
-		t.Helper()
-		fetchTokenBy(t, d.http, "http://"+listen, "admin", f.password, config.Services[0].Name, "repository:team/app:pull,push")
-	}
-	token()
-	root := d.output("exec", "pod", "authserver", "key", "export")
-	if !strings.HasPrefix(root, "-----BEGIN CERTIFICATE-----") {
-		t.Errorf("key export: %s", root)
-	}
-	d.stop("pod")
-
-	// The volume has the keys: what registries trust is still right.
-	d.must("", "start", "pod")
-	d.await("pod", "http://"+ops+"/readyz", http.StatusOK)
-	token()
-	if again := d.output("exec", "pod", "authserver", "key", "export"); again != root {
-		t.Error("there is another root certificate after a restart")
-	}
-	d.stop("pod")
-}
-
-func mustYAML(t testing.TB, v interface{ MarshalYAML() (any, error) }) any {
-	t.Helper()
-	made, err := v.MarshalYAML()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return made
-}
-
-func toYAML(t testing.TB, v any) string {
-	t.Helper()
-	text, err := yaml.Marshal(v)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
 }

@@ -284,7 +284,7 @@ func TestOtherProcessesAreToldOfKeys(t *testing.T) {
 // Every method of Store is in one of the three lists: a new one must be decided on.
 func TestEveryChangeHasARevision(t *testing.T) {
 	reads := []string{
-		"AccessToken", "AccessTokens", "AccessTokensOf", "Account", "Accounts", "Backup", "Close", "DB", "Groups", "GroupsAfter", "GroupsOf", "Members",
+		"AccessToken", "AccessTokens", "AccessTokensOf", "Account", "Accounts", "Backup", "Check", "Close", "DB", "Groups", "GroupsAfter", "GroupsOf", "Members",
 		"MembersAfter", "PasswordForms", "Ping", "RefreshToken", "RefreshTokensOf", "Settle", "Watch",
 		"Watching", "Remembers", // of the tests
 	}

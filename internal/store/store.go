@@ -174,34 +174,60 @@ func (s *Store) Migrate(ctx context.Context) error {
 	case err != nil:
 		return fmt.Errorf("%w: %s", ErrUnreachable, strings.Join(strings.Fields(err.Error()), " ")) // on one line
 	}
-	files, err := fs.Sub(migrations, "migrations")
+	provider, err := s.migrations(true)
 	if err != nil {
 		return err
+	}
+	if err := newer(ctx, provider); err != nil {
+		return err
+	}
+	if _, err := provider.Up(ctx); err != nil {
+		return fmt.Errorf("the database cannot be brought up to date: %w", err)
+	}
+	return nil
+}
+
+// Check tells whether Migrate would go through, and changes nothing.
+func (s *Store) Check(ctx context.Context) error {
+	if err := s.Ping(ctx); err != nil {
+		return fmt.Errorf("%w: %s", ErrUnreachable, strings.Join(strings.Fields(err.Error()), " "))
+	}
+	provider, err := s.migrations(false)
+	if err != nil {
+		return err
+	}
+	return newer(ctx, provider)
+}
+
+// migrations is what brings the tables up to date; locked, for one process at a time.
+func (s *Store) migrations(locked bool) (*goose.Provider, error) {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return nil, err
 	}
 	dialect := goose.DialectPostgres
 	options := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true)}
-	if s.sqlite {
+	switch {
+	case s.sqlite:
 		dialect = goose.DialectSQLite3
-	} else {
+	case locked:
 		locker, err := lock.NewPostgresSessionLocker()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		options = append(options, goose.WithSessionLocker(locker))
 	}
-	provider, err := goose.NewProvider(dialect, s.db, files, options...)
-	if err != nil {
-		return err
-	}
+	return goose.NewProvider(dialect, s.db, files, options...)
+}
+
+// newer is ErrNewer for a database that a newer program has made.
+func newer(ctx context.Context, provider *goose.Provider) error {
 	have, known, err := provider.GetVersions(ctx)
 	switch {
 	case err != nil:
 		return fmt.Errorf("the database cannot be opened: %w", err)
 	case have > known:
 		return fmt.Errorf("%w: it is at version %d, known is %d; run the newer program, or restore a backup", ErrNewer, have, known)
-	}
-	if _, err := provider.Up(ctx); err != nil {
-		return fmt.Errorf("the database cannot be brought up to date: %w", err)
 	}
 	return nil
 }

@@ -64,9 +64,10 @@ func serve(path string) error {
 	}
 	app := handlers.NewApp(context.Background(), config)
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/" { // that is for health checks: 200, as the registry's own program has it
-			app.ServeHTTP(w, r)
+		if r.URL.Path == "/" { // as the stock binary: it lives, whatever else; probes ask for it
+			return
 		}
+		app.ServeHTTP(w, r)
 	})}
 
 	stop, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -1,0 +1,151 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"authserver/internal/issuer"
+)
+
+// trial finds out by experiment why a registry refuses our tokens.
+type trial struct {
+	*examination
+	base    string
+	service issuer.Service
+	i       int    // its place in services[]
+	aud     string // what the registry calls itself, which need not be listed
+}
+
+// run shows the registry a token for it, and if it does not like that, others that differ in one thing.
+func (t *trial) run(ctx context.Context) {
+	key := t.key(t.service.Name)
+	if key == nil {
+		t.report.Add(found("trial", Note, "no token was tried: the keys cannot be read", ""))
+		return
+	}
+	liked, err := t.takes(ctx, key, issuer.Variant{})
+	switch {
+	case err != nil:
+		t.report.Add(found("trial", Note, "no token was tried: "+err.Error(), ""))
+	case liked:
+		t.report.Add(fine("trial", "%s takes a token of ours for %q", t.base, t.aud))
+	default:
+		t.report.Add(t.reason(ctx, key))
+	}
+}
+
+// takes tells whether the registry believes a probe. A registry that wants access for its greeting believes it too.
+func (t *trial) takes(ctx context.Context, key *issuer.Key, v issuer.Variant) (bool, error) {
+	a, err := t.show(ctx, key, v)
+	return err == nil && (a.status == http.StatusOK || challengeOf(a.header).params["error"] == "insufficient_scope"), err
+}
+
+func (t *trial) show(ctx context.Context, key *issuer.Key, v issuer.Variant) (answer, error) {
+	v.Audience = t.aud
+	token, err := issuer.Probe(t.service, key, v, t.Now())
+	if err != nil {
+		return answer{}, err
+	}
+	return t.ask(ctx, http.MethodGet, t.base+"/v2/", nil, func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token) })
+}
+
+// reason is why a token is refused: the first change that the registry likes.
+func (t *trial) reason(ctx context.Context, key *issuer.Key) Finding {
+	bundle := t.setting("rootcertbundle")
+	likes := func(k *issuer.Key, v issuer.Variant) bool {
+		ok, err := t.takes(ctx, k, v)
+		return err == nil && ok
+	}
+	if likes(key, issuer.Variant{Wide: true}) {
+		return found("clock", Error, "the registry refuses tokens of now, and takes one that is valid for two days", "Its clock is wrong, or this machine's is.", Fix{Machine, "", "NTP on both machines (timedatectl)"})
+	}
+	if len(key.Chain) > 0 && likes(key, issuer.Variant{NoChain: true}) {
+		return found("verifier-kind", Error, fmt.Sprintf("the registry takes tokens for %q without certificates only: it has a JWKS and no rootcertbundle", t.service.Name),
+			"It looks at the certificates of a token first, and refuses when it cannot follow them.",
+			t.serviceFix(t.i, "verifier", issuer.VerifierJWKS), bundle.fix("FILE, made by: authserver key export"))
+	}
+	for _, other := range t.Ring.Published() {
+		if other.ID != key.ID && likes(other, issuer.Variant{}) {
+			return t.otherKey(other)
+		}
+	}
+	for _, name := range t.issuers() {
+		if likes(key, issuer.Variant{Issuer: name}) {
+			return t.wrongIssuer(t.service, t.i, name, t.setting("issuer"))
+		}
+	}
+	fixes := []Fix{t.give(bundle, t.service)}
+	// distribution 3 looks for the key first, then at the signature: a wrong signature of a key that it trusts is the one
+	// thing that it does not call an invalid token.
+	if a, err := t.show(ctx, key, issuer.Variant{Broken: true}); err == nil && a.status == http.StatusUnauthorized {
+		if c := challengeOf(a.header); c.scheme == "bearer" && c.params["error"] == "" {
+			return found("issuer", Error, fmt.Sprintf("the registry trusts our key, and refuses tokens from %q", t.service.Issuer), "Its issuer is another one.",
+				t.setting("issuer").fix(t.service.Issuer), t.serviceFix(t.i, "issuer", "what the registry has"))
+		}
+	}
+	if st := t.Stanza; st != nil && st.Kind != "" && t.accepted {
+		return found("restart", Error, "the registry refuses our tokens, although the files that were given fit", "It runs with other files, or was not restarted since they were changed: a registry reads its configuration and certificates at its start only.",
+			t.restart())
+	}
+	if t.refused && !t.accepted {
+		return found("trial", Error, "the registry refuses our tokens, as what stands above lets expect", "docker login, pull and push fail.")
+	}
+	if t.skewed {
+		return found("clock", Error, "the registry refuses our tokens, and its clock is wrong, or this machine's", "Certificates are looked at without leeway.", Fix{Machine, "", "NTP on both machines (timedatectl)"})
+	}
+	switch t.service.Verifier {
+	case issuer.VerifierChain:
+		fixes = append(fixes, t.serviceFix(t.i, "verifier", "pinned, if it is zot, ChartMuseum or Pulp; jwks, if it has a JWKS only"))
+	case issuer.VerifierJWKS:
+		fixes = append(fixes, t.serviceFix(t.i, "verifier", "chain, if it has a rootcertbundle"))
+	}
+	fixes = append(fixes, t.setting("issuer").fix(t.service.Issuer))
+	return found("root", Error, fmt.Sprintf("the registry refuses our tokens for %q: it does not trust the key (%s), or has another issuer", t.aud, key.ID),
+		"Its log says which: "+untrusted+` Or: "token from untrusted issuer". With --registry-config FILE (its configuration, and a copy of the certificates that it names) doctor tells.`, fixes...)
+}
+
+// otherKey is for a registry that trusts another key of ours than that of its service.
+func (t *trial) otherKey(key *issuer.Key) Finding {
+	for i, s := range t.Services {
+		for _, k := range t.Ring.PublishedFor(s.Name) {
+			if k.ID == key.ID && s.Name != t.service.Name {
+				fixes := []Fix{t.give(t.setting("rootcertbundle"), t.service), t.serviceFix(t.i, "verifier", s.Verifier)}
+				if t.aud != t.service.Name { // which is not listed: the registry's name may have changed
+					fixes = append(fixes, t.serviceFix(i, "name", t.aud))
+				}
+				return found("verifier-kind", Error, fmt.Sprintf("the registry trusts the key of service %q, and calls itself %q, whose tokens another key signs", s.Name, t.aud),
+					"It was given what is meant for another registry, or its verifier is of another kind than configured.", fixes...)
+			}
+		}
+	}
+	return found("key", Error, fmt.Sprintf("the registry trusts the key %s of %q, which is not the one that signs now", key.ID, t.service.Name),
+		"It was given a key that has been replaced, or the next one too early.", t.give(t.setting("rootcertbundle"), t.service))
+}
+
+// issuers are what a registry may have been told by mistake: a setting of ours in the wrong place, a form of the right
+// one, an example of somebody's documentation.
+func (t *trial) issuers() []string {
+	ours := t.service.Issuer
+	names := []string{t.setting("issuer").Value, ours + "/", strings.TrimSuffix(ours, "/"), strings.ToLower(ours), "https://" + ours, "http://" + ours, t.PublicURL, t.PublicURL + "/", t.realm(), t.aud, t.base}
+	for _, address := range []string{ours, t.PublicURL, t.base} {
+		if u, err := url.Parse(address); err == nil && u.Host != "" {
+			names = append(names, u.Host, u.Hostname())
+		}
+	}
+	for _, s := range t.Services {
+		names = append(names, s.Issuer, s.Name)
+	}
+	names = append(names, "authserver", "Authserver", "Auth Service", "Acme auth server", "auth.example.com", "registry-token-issuer", "harbor-token-issuer", "gitlab-issuer", "omnibus-gitlab-issuer", "portus", "docker_auth")
+	seen := map[string]bool{ours: true, "": true}
+	kept := names[:0]
+	for _, name := range names {
+		if !seen[name] {
+			seen[name] = true
+			kept = append(kept, name)
+		}
+	}
+	return kept
+}
