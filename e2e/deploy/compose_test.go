@@ -162,7 +162,13 @@ func composeFlow(t *testing.T, d docker) {
 			d.sh(dir, "", strings.TrimPrefix(step.Command, "cd deploy/compose && "))
 		}
 	}
-	t.Cleanup(func() { d.try("", "compose", "--project-directory", dir, "down", "--volumes") })
+	t.Cleanup(func() {
+		if t.Failed() {
+			out, _ := d.try("", "compose", "--project-directory", dir, "--profile", "postgres", "logs", "--tail", "20")
+			t.Logf("the logs:\n%s", out)
+		}
+		d.try("", "compose", "--project-directory", dir, "--profile", "postgres", "down", "--volumes")
+	})
 
 	started := time.Now()
 	documented("start")
