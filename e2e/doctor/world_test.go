@@ -27,7 +27,6 @@ type world struct {
 	address  string // at which clients reach the registry; its own when empty
 	args     []string
 	env      []string // of doctor and of clients
-	shut     bool     // the registry is not to be started
 
 	proxy     *harness.Process    // before authserver
 	stranger  *harness.Authserver // like ours, but for its keys
