@@ -42,8 +42,9 @@ type hand struct {
 // misuse is an error in how a command was called.
 type misuse struct{ error }
 
-// run is the program: it returns the exit status.
-func run(h *hand, args []string) int {
+// program is every command there is. started tells afterwards whether a command's own code was reached, so that what went
+// wrong is no misuse.
+func (h *hand) program(started *bool) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "authserver",
 		Short: "Token server for container registries",
@@ -56,9 +57,8 @@ Start with:  authserver init DIR  &&  authserver serve --config DIR/authserver.y
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	started := false // a command's own code was reached, so what goes wrong from here on is no misuse
 	root.PersistentPreRunE = func(*cobra.Command, []string) error {
-		started = true
+		*started = true
 		if h.output != "text" && h.output != "json" {
 			return misuse{fmt.Errorf("-o %s is not known; it is text or json", h.output)}
 		}
@@ -71,15 +71,22 @@ Start with:  authserver init DIR  &&  authserver serve --config DIR/authserver.y
 		h.initCommand(), h.serveCommand(), h.healthCommand(), h.doctorCommand(),
 		h.configCommand(), h.aclCommand(), h.keyCommand(),
 		h.userCommand(), h.groupCommand(), h.tokenCommand(), h.databaseCommand(),
-		h.importCommand(), h.versionCommand(),
+		h.importCommand(), h.versionCommand(), h.manCommand(),
 	)
+	return root
+}
+
+// run is the program: it returns the exit status.
+func run(h *hand, args []string) int {
+	started := false
+	root := h.program(&started)
 	root.SetArgs(args)
 	root.SetIn(h.stdin)
 	root.SetOut(h.stdout)
 	root.SetErr(h.stderr)
 	h.output = "text"
 
-	err := root.Execute()
+	cmd, err := root.ExecuteC()
 	if err == nil {
 		return exitOK
 	}
@@ -88,7 +95,7 @@ Start with:  authserver init DIR  &&  authserver serve --config DIR/authserver.y
 	}
 	var m misuse
 	if !started || errors.As(err, &m) {
-		fmt.Fprintln(h.stderr, `authserver: see "authserver --help"`)
+		fmt.Fprintf(h.stderr, "authserver: see \"%s --help\"\n", cmd.CommandPath())
 		return exitMisuse
 	}
 	return exitNo
@@ -140,7 +147,7 @@ func (h *hand) versionCommand() *cobra.Command {
 			if h.output == "json" {
 				return h.printJSON(b)
 			}
-			_, err := fmt.Fprintf(h.stdout, "authserver %s (revision %s, %s)\n", b.Version, b.Revision, b.Go)
+			_, err := fmt.Fprintf(h.stdout, "authserver %s (revision %s of %s, %s, %s)\n", b.Version, b.Revision, b.Date, b.Go, b.Platform)
 			return err
 		},
 	})
@@ -149,15 +156,20 @@ func (h *hand) versionCommand() *cobra.Command {
 type buildInfo struct {
 	Version  string `json:"version"`
 	Revision string `json:"revision"`
+	Date     string `json:"date"` // of the revision: builds of one revision are equal
 	Go       string `json:"go"`
+	Platform string `json:"platform"`
 }
 
 func build() buildInfo {
-	b := buildInfo{Version: version, Revision: "unknown", Go: runtime.Version()}
+	b := buildInfo{Version: version, Revision: "unknown", Date: "unknown", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
+			switch s.Key {
+			case "vcs.revision":
 				b.Revision = s.Value
+			case "vcs.time":
+				b.Date = s.Value
 			}
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -534,7 +535,7 @@ func TestKeyCommands(t *testing.T) {
 }
 
 func TestVersionHelpAndCompletion(t *testing.T) {
-	if out := must(t, "", "version"); !strings.HasPrefix(out, "authserver dev (revision ") {
+	if out := must(t, "", "version"); !regexp.MustCompile(`^authserver dev \(revision \w+ of \S+, go\S+, ` + runtime.GOOS + "/" + runtime.GOARCH + `\)\n$`).MatchString(out) {
 		t.Errorf("version %q", out)
 	}
 	var b buildInfo
@@ -555,7 +556,7 @@ func TestVersionHelpAndCompletion(t *testing.T) {
 			t.Errorf("completion %s", shell)
 		}
 	}
-	for _, args := range [][]string{{"nonsense"}, {"user"}, {"acl"}, {"key"}, {"config"}, {"serve", "now"}, {"version", "--nonsense"}, {"init", "a", "b"}, {"token"}, {"group"}, {"database"}, {"token", "create"}, {"doctor"}} {
+	for _, args := range [][]string{{"nonsense"}, {"user"}, {"acl"}, {"key"}, {"config"}, {"serve", "now"}, {"version", "--nonsense"}, {"init", "a", "b"}, {"token"}, {"group"}, {"database"}, {"token", "create"}, {"doctor", "now"}} {
 		if _, stderr, status := call(t, "", args...); status != exitMisuse || stderr == "" {
 			t.Errorf("%v: status %d: %s", args, status, stderr)
 		}
