@@ -69,15 +69,15 @@ func TestGreeting(t *testing.T) {
 			live: one(want{"registry", "error", "/v2/ is not there (404)", []string{"proxy pass /v2/ on"}}),
 		},
 		{
-			name: "a proxy that reaches nobody", after: before(status(502)),
+			name: "a proxy that reaches nobody", pulls: true, after: before(status(502)),
 			live: one(want{"registry", "error", "/v2/ answers 502", []string{"registry the log of the registry"}}),
 		},
 		{
-			name: "a proxy that redirects", after: before(func(r *http.Response) {
+			name: "a proxy that redirects", pulls: true, after: before(func(r *http.Response) {
 				status(301)(r)
-				r.Header.Set("Location", "https://registry.example.com/v2/")
+				r.Header.Set("Location", "http://localhost:1/v2/")
 			}),
-			live: one(want{"registry", "error", "/v2/ redirects to https://registry.example.com/v2/", []string{"authserver --registry https://registry.example.com", "proxy no redirect below /v2/"}}),
+			live: one(want{"registry", "error", "/v2/ redirects to http://localhost:1/v2/", []string{"authserver --registry http://localhost:1", "proxy no redirect below /v2/"}}),
 		},
 		{
 			name: "a proxy with a password of its own", after: before(func(r *http.Response) {
@@ -180,6 +180,9 @@ func TestHTTPSRegistryWithAnHTTPRealm(t *testing.T) {
 			r.says(t, c.wants...)
 			for _, f := range r.worstFindings() {
 				row("https registry: "+c.name, f)
+			}
+			if c.wants[0].check != "realm-scheme" {
+				return // a client tries again and again
 			}
 			if err := w.pulls(); err == nil {
 				t.Error("the client sends a password to an http realm")

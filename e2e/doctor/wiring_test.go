@@ -23,7 +23,7 @@ type wiring struct {
 	both     []want         // with both
 	// mended are fixes of the first finding, each of which makes all well by itself.
 	mended []string
-	pulls  bool // all the same: it works for now
+	pulls  bool // all the same: it works for now; or how it fails takes a client long
 	shutUp bool // the registry does not run
 }
 

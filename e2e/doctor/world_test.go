@@ -208,3 +208,32 @@ func (w *world) listen(h http.Handler) (address string) {
 	}
 	return address
 }
+
+func (w *world) aYearAgo() time.Time { return time.Now().AddDate(-1, 0, 0) }
+
+// kept is the content of files, to be put back.
+type kept map[string][]byte
+
+func snapshot(t *testing.T, dir string) kept {
+	t.Helper()
+	files := kept{}
+	for _, pattern := range []string{"*.yaml", "*.htpasswd", "data/*.crt", "data/*.key", "data/*/*.crt", "data/*/*.key"} {
+		names, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			files[name] = harness.ReadFile(t, name)
+		}
+	}
+	return files
+}
+
+func (k kept) restore(t *testing.T) {
+	t.Helper()
+	for name, text := range k {
+		if err := os.WriteFile(name, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
