@@ -38,6 +38,7 @@ func TestReferenceOfMetricsIsThatOfTheCode(t *testing.T) {
 	m.WatchDisks(map[string]string{"data": "."})
 	m.Audited(nil)
 	m.RequestTurnedAway()
+	m.Spans("exported", 1)
 	m.TokenRequest("basic", "registry", "granted", time.Second)
 	m.Access([]scope.Verdict{{Type: "repository", Action: "pull"}})
 	m.Authentication("htpasswd", "known")
