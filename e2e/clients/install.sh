@@ -27,6 +27,7 @@ missing crun && missing runc && packages="$packages crun"
 { missing dockerd || missing docker; } && packages="$packages docker.io"
 missing openssl && packages="$packages openssl"
 /usr/bin/python3 -c 'import jwt, cryptography' 2>/dev/null || packages="$packages python3-jwt python3-cryptography"
+missing nginx && packages="$packages nginx-light"
 missing jq && packages="$packages jq"
 missing iptables && packages="$packages iptables"
 
@@ -70,7 +71,7 @@ fi
 
 # --- all there? ----------------------------------------------------------
 PATH=$bin:$PATH
-for client in docker dockerd podman skopeo containerd ctr crane regctl oras helm; do
+for client in jq openssl nginx docker dockerd podman skopeo containerd ctr crane regctl oras helm; do
 	if missing "$client"; then
 		echo "install.sh: $client is still missing" >&2
 		exit 1
