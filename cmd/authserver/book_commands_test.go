@@ -293,12 +293,11 @@ func notYet(file string) bool {
 
 // linkedLater are pages that the index will name once they are there.
 func linkedLater(file string) bool {
-	return startsWithAny(file, "deploy/", "docs/kubernetes", "docs/systemd", "docs/release", "docs/alerts", "docs/logs", "docs/registries/", "docs/clients/",
-		"docs/migrating/", "docs/doctor", "docs/dependencies.md", "docs/reference/", "docs/tracing", "docs/dashboard", "docs/helm", "docs/runbooks/", "CHANGELOG.md")
+	return startsWithAny(file, "deploy/", "docs/kubernetes", "docs/systemd", "docs/release", "docs/tracing")
 }
 
 // toCome are links to what the same others write.
-var toCome = []string{"docs/logs.md", "docs/migrating", "deploy/README.md#the-image"}
+var toCome = []string{"deploy/README.md#the-image"}
 
 func startsWithAny(s string, starts ...string) bool {
 	return slices.ContainsFunc(starts, func(start string) bool { return strings.HasPrefix(s, start) })

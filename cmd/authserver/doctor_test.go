@@ -23,7 +23,7 @@ func TestDoctorOnThisMachine(t *testing.T) {
 		words    []string
 	}{
 		"all is well":             {nil, nil, "files", "ok", []string{"nobody else"}},
-		"a fault":                 {rewrite("authserver.yaml", "verifier: chain", "verifier: chian"), nil, "config", "error", []string{"authserver.yaml:16", "chian"}},
+		"a fault":                 {rewrite("authserver.yaml", "verifier: chain", "verifier: chian"), nil, "config", "error", []string{"authserver.yaml:", "chian"}},
 		"a fault in policy":       {rewrite("policy.yaml", "rules:", "rulez:"), nil, "config", "error", []string{"policy.yaml", "rulez"}},
 		"a readable key":          {mode("data/root.key", 0o604), nil, "config", "error", []string{"chmod o-rwx"}},
 		"readable users":          {mode("users.htpasswd", 0o604), nil, "files", "warning", []string{"users.htpasswd", "can be read by everybody", "chmod o-rwx"}},

@@ -555,7 +555,7 @@ func TestVersionHelpAndCompletion(t *testing.T) {
 			t.Errorf("completion %s", shell)
 		}
 	}
-	for _, args := range [][]string{{"nonsense"}, {"user"}, {"acl"}, {"key"}, {"config"}, {"serve", "now"}, {"version", "--nonsense"}, {"init", "a", "b"}, {"token"}, {"group"}, {"database"}, {"token", "create"}, {"doctor"}} {
+	for _, args := range [][]string{{"nonsense"}, {"user"}, {"acl"}, {"key"}, {"config"}, {"serve", "now"}, {"version", "--nonsense"}, {"init", "a", "b"}, {"token"}, {"group"}, {"database"}, {"token", "create"}, {"doctor", "now"}} {
 		if _, stderr, status := call(t, "", args...); status != exitMisuse || stderr == "" {
 			t.Errorf("%v: status %d: %s", args, status, stderr)
 		}

@@ -192,10 +192,11 @@ func (s *service) watch(public *server.Connections) {
 	m.WatchReady(s.ready.Load)
 	m.WatchConnections(public.Count)
 	m.WatchWaiting(s.lasting.guard.Waiting)
-	m.WatchFilesystem("data", s.running.Issuer.DataDir)
+	disks := map[string]string{"data": s.running.Issuer.DataDir}
 	if file := s.lasting.audit.File(); file != "" {
-		m.WatchFilesystem("audit", filepath.Dir(file))
+		disks["audit"] = filepath.Dir(file)
 	}
+	m.WatchDisks(disks)
 }
 
 // linger goes on serving, not ready, for as long as proxies need to notice.

@@ -37,7 +37,7 @@ func TestReferenceOfMetricsIsThatOfTheCode(t *testing.T) {
 		"WatchCertificate": func() { m.WatchCertificate(time.Now) },
 		"WatchWaiting":     func() { m.WatchWaiting(func() int { return 0 }) },
 		"WatchConnections": func() { m.WatchConnections(func() Connections { return Connections{} }) },
-		"WatchFilesystem":  func() { m.WatchFilesystem("data", t.TempDir()) },
+		"WatchDisks":       func() { m.WatchDisks(map[string]string{"data": t.TempDir()}) },
 	}
 	for method := range reflect.TypeFor[*Metrics]().Methods() {
 		if strings.HasPrefix(method.Name, "Watch") {
@@ -47,6 +47,7 @@ func TestReferenceOfMetricsIsThatOfTheCode(t *testing.T) {
 			watched[method.Name]()
 		}
 	}
+	m.RequestTurnedAway()
 	m.TokenRequest("basic", "registry", "granted", time.Second)
 	m.Access([]scope.Verdict{{Type: "repository", Action: "pull"}})
 	m.Authentication("htpasswd", "known")
@@ -56,7 +57,8 @@ func TestReferenceOfMetricsIsThatOfTheCode(t *testing.T) {
 	m.Recalled("hit")
 	m.HeldBack("account")
 	m.Reloaded(true)
-	m.SigningKeys(map[string]time.Time{"kid": time.Now()}, map[string]time.Time{"root": time.Now()})
+	m.SigningKeys(map[string]time.Time{"kid": time.Now()})
+	m.Roots(map[string]time.Time{"root": time.Now()})
 	m.Audited(errors.New("no room"))
 
 	families, err := m.registry.Gather()
