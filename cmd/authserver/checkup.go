@@ -204,6 +204,10 @@ func checkListeners(ctx context.Context, c *config.Config, r *doctor.Report) (pu
 }
 
 func checkListener(ctx context.Context, c *config.Config, key, address string, r *doctor.Report) bool {
+	if strings.HasPrefix(address, "systemd:") { // where, is written in its unit
+		r.Add(doctor.Finding{Check: "listen", What: "systemd listens for " + key + " (systemctl list-sockets)"})
+		return true
+	}
 	network, target := "tcp", address
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
 		network, target = "unix", path
