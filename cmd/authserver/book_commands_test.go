@@ -293,7 +293,7 @@ func notYet(file string) bool {
 
 // linkedLater are pages that the index will name once they are there.
 func linkedLater(file string) bool {
-	return startsWithAny(file, "deploy/", "docs/kubernetes", "docs/systemd", "docs/release", "docs/tracing")
+	return startsWithAny(file, "deploy/", "docs/kubernetes", "docs/tracing")
 }
 
 // toCome are links to what the same others write.
