@@ -106,6 +106,9 @@ type effective struct {
 	Database struct {
 		URL string `json:"url"`
 	} `json:"database"`
+	ACL struct {
+		Files []string `json:"files"`
+	} `json:"acl"`
 }
 
 func (f folder) show(t testing.TB) effective {
