@@ -9,10 +9,10 @@ AUTH_PORT ?= 5001
 OPS_PORT ?= 5002
 DIR      ?= run
 
-.PHONY: help build run test e2e chaos lint fuzz bench microbench clean image
+.PHONY: help build run test e2e chaos lint fuzz bench microbench clean image release release-check packages
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 build: ## build bin/authserver, static
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/authserver
@@ -45,6 +45,15 @@ microbench: ## benchmarks of the token path
 
 image: build ## build the container image
 	docker build -f deploy/Dockerfile -t authserver:$(VERSION) .
+
+release: ## a release of what is committed, for all platforms, in dist/
+	GO=$(GO) deploy/release/release.sh dist
+
+release-check: ## make it twice, in two places, and compare
+	GO=$(GO) bash deploy/release/check.sh
+
+packages: ## the part of a release that is for this machine: archive, deb and rpm
+	GO=$(GO) deploy/release/release.sh -platforms $$($(GO) env GOOS)/$$($(GO) env GOARCH) dist
 
 clean: ## remove what was built (not ./run)
 	rm -rf bin dist e2e/.cache

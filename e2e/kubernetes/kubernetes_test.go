@@ -25,6 +25,8 @@ func TestKubernetes(t *testing.T) {
 	}{
 		{"single", single},
 		{"ha", highlyAvailable},
+		{"helm-single", helmSingle},
+		{"helm-ha", helmHA},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.run(t, c) })
 	}

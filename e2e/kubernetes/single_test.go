@@ -20,7 +20,7 @@ const (
 func single(t *testing.T, c *cluster.Cluster) {
 	dir := overlays(t)
 	overlay := filepath.Join(dir, "overlays", "single")
-	volume(t, c)
+	volume(t, c, "single", "1Gi")
 	c.Kubectl(t, "apply", "-k", overlay)
 	d := deployment{c, "authserver", "authserver", "app.kubernetes.io/name=authserver"}
 	d.onEnd(t, func() { c.Kubectl(t, "delete", "-k", overlay, "--timeout=2m") })
@@ -65,7 +65,7 @@ func single(t *testing.T, c *cluster.Cluster) {
 }
 
 // volume makes the PersistentVolume that a provisioner would make.
-func volume(t *testing.T, c *cluster.Cluster) {
+func volume(t *testing.T, c *cluster.Cluster, name, size string) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "volume")
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -74,17 +74,16 @@ func volume(t *testing.T, c *cluster.Cluster) {
 	if err := os.Chown(dir, 65532, 65532); err != nil { // fsGroup does not reach a hostPath
 		t.Fatal(err)
 	}
-	name := strings.ToLower(filepath.Base(t.Name()))
 	c.Apply(t, fmt.Sprintf(`
 apiVersion: v1
 kind: PersistentVolume
 metadata: {name: %s}
 spec:
   accessModes: [ReadWriteOnce]
-  capacity: {storage: 1Gi}
+  capacity: {storage: %s}
   persistentVolumeReclaimPolicy: Retain
   hostPath: {path: %q, type: Directory}
-`, name, dir), "apply", "-f", "-")
+`, name, size, dir), "apply", "-f", "-")
 	t.Cleanup(func() { c.Kubectl(t, "delete", "pv", name, "--timeout=1m") })
 	c.Kubectl(t, "wait", "--for=jsonpath={.status.phase}=Available", "pv/"+name, "--timeout=1m")
 }
