@@ -9,7 +9,7 @@ AUTH_PORT ?= 5001
 OPS_PORT ?= 5002
 DIR      ?= run
 
-.PHONY: help build run test e2e e2e-kubernetes chaos lint fuzz bench microbench clean image
+.PHONY: help build run test e2e e2e-kubernetes chaos lint fuzz bench microbench clean image release release-check packages
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -48,6 +48,15 @@ microbench: ## benchmarks of the token path
 
 image: build ## build the container image
 	docker build -f deploy/Dockerfile -t authserver:$(VERSION) .
+
+release: ## a release of what is committed, for all platforms, in dist/
+	GO=$(GO) deploy/release/release.sh dist
+
+release-check: ## make it twice, in two places, and compare
+	GO=$(GO) bash deploy/release/check.sh
+
+packages: ## the part of a release that is for this machine: archive, deb and rpm
+	GO=$(GO) deploy/release/release.sh -platforms $$($(GO) env GOOS)/$$($(GO) env GOARCH) dist
 
 clean: ## remove what was built (not ./run)
 	rm -rf bin dist e2e/.cache

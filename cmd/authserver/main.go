@@ -68,19 +68,10 @@ Start with:  authserver init DIR  &&  authserver serve --config DIR/authserver.y
 	flags.StringVar(&h.configFile, "config", "", "configuration file (default ./authserver.yaml, then /etc/authserver/authserver.yaml)")
 	flags.StringArrayVar(&h.sets, "set", nil, "set a key of the configuration, as in --set log.level=debug (may be repeated)")
 	root.AddCommand(
-		h.initCommand(),
-		h.serveCommand(),
-		h.healthCommand(),
-		h.configCommand(),
-		h.userCommand(),
-		h.groupCommand(),
-		h.tokenCommand(),
-		h.databaseCommand(),
-		h.aclCommand(),
-		h.keyCommand(),
-		h.importCommand(),
-		h.doctorCommand(),
-		h.versionCommand(),
+		h.initCommand(), h.serveCommand(), h.healthCommand(), h.doctorCommand(),
+		h.configCommand(), h.aclCommand(), h.keyCommand(),
+		h.userCommand(), h.groupCommand(), h.tokenCommand(), h.databaseCommand(),
+		h.importCommand(), h.versionCommand(), h.manCommand(),
 	)
 	return root
 }
@@ -156,7 +147,7 @@ func (h *hand) versionCommand() *cobra.Command {
 			if h.output == "json" {
 				return h.printJSON(b)
 			}
-			_, err := fmt.Fprintf(h.stdout, "authserver %s (revision %s, %s)\n", b.Version, b.Revision, b.Go)
+			_, err := fmt.Fprintf(h.stdout, "authserver %s (revision %s of %s, %s, %s)\n", b.Version, b.Revision, b.Date, b.Go, b.Platform)
 			return err
 		},
 	})
@@ -165,15 +156,20 @@ func (h *hand) versionCommand() *cobra.Command {
 type buildInfo struct {
 	Version  string `json:"version"`
 	Revision string `json:"revision"`
+	Date     string `json:"date"` // of the revision: builds of one revision are equal
 	Go       string `json:"go"`
+	Platform string `json:"platform"`
 }
 
 func build() buildInfo {
-	b := buildInfo{Version: version, Revision: "unknown", Go: runtime.Version()}
+	b := buildInfo{Version: version, Revision: "unknown", Date: "unknown", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
+			switch s.Key {
+			case "vcs.revision":
 				b.Revision = s.Value
+			case "vcs.time":
+				b.Date = s.Value
 			}
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"strings"
 	"time"
 
 	"authserver/internal/config"
@@ -78,6 +79,9 @@ const again = "tried again"
 // again after a while, which doubles.
 func (s *service) reload(why string) {
 	log := s.lasting.log
+	status := "STATUS=serving"
+	s.tell("RELOADING=1")
+	defer func() { s.tell("READY=1", status) }()
 	s.tried, s.pause = time.Now(), min(max(2*s.pause, firstRetry), lastRetry)
 	stamp := stampOf([]string{s.file})
 	c, err := config.Load(s.file, s.hand.settings(), s.hand.sets)
@@ -93,6 +97,7 @@ func (s *service) reload(why string) {
 			level = slog.LevelDebug
 		}
 		s.reasons = err.Error()
+		status = "STATUS=the new configuration is refused, the old one stays in use: " + strings.ReplaceAll(s.reasons, "\n", "; ")
 		log.Log(context.Background(), level, "the new configuration is refused, the old one stays in use", "why", why, "error", s.reasons)
 		return
 	}
@@ -129,9 +134,11 @@ func (s *service) use(g *generation, stamp string) {
 	}
 	root := map[string]time.Time{}
 	if g.ring.Root != nil {
-		root[issuer.RootID(g.ring.Root)] = g.ring.Root.NotAfter
+		id, end := issuer.RootID(g.ring.Root), g.ring.Root.NotAfter
+		expiry[id], root[id] = end, end
 	}
-	s.lasting.metrics.SigningKeys(expiry, root)
+	s.lasting.metrics.SigningKeys(expiry)
+	s.lasting.metrics.Roots(root)
 	for _, warning := range g.ring.Warnings {
 		s.lasting.log.Warn(warning)
 	}

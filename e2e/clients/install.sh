@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs every real client that the flows use, or those named of the ones that are built: install.sh crane helm.
+# Installs every real client that the flows use, and what watches authserver, or those named of the ones that are built: install.sh crane helm.
 # Quick when all is there already.
 # Debian's own packages come through apt, the others are built from pinned
 # module versions into e2e/.cache/bin. Whatever cannot be installed is an error.
@@ -30,10 +30,12 @@ missing podman && packages="$packages podman"
 missing crun && missing runc && packages="$packages crun"
 { missing containerd || missing ctr; } && packages="$packages containerd"
 { missing dockerd || missing docker; } && packages="$packages docker.io"
+missing curl && packages="$packages curl"
 missing openssl && packages="$packages openssl"
 /usr/bin/python3 -c 'import jwt, cryptography' 2>/dev/null || packages="$packages python3-jwt python3-cryptography"
-missing jq && packages="$packages jq"
 missing iptables && packages="$packages iptables"
+{ missing prometheus || missing promtool; } && packages="$packages prometheus"
+missing jq && packages="$packages jq"
 
 # shellcheck disable=SC2086 # the list is meant to be split
 [ $# -gt 0 ] || ./apt.sh $packages
@@ -75,7 +77,7 @@ fi
 
 # --- all there? ----------------------------------------------------------
 PATH=$bin:$PATH
-for client in docker dockerd podman skopeo containerd ctr crane regctl oras helm; do
+for client in docker dockerd podman skopeo containerd ctr crane regctl oras helm prometheus promtool jq curl script; do
 	if wanted "$client" && missing "$client"; then
 		echo "install.sh: $client is still missing" >&2
 		exit 1

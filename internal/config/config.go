@@ -33,12 +33,12 @@ type Config struct {
 
 // Server is how clients and operators reach the process.
 type Server struct {
-	Listen         string   `yaml:"listen"`          // host:port, or unix:/path
+	Listen         string   `yaml:"listen"`          // host:port, unix:/path, or systemd:NAME
 	PublicURL      string   `yaml:"public_url"`      // realm = public_url + /token
 	TLS            TLS      `yaml:"tls"`             // none = plain HTTP
 	TrustedProxies []string `yaml:"trusted_proxies"` // CIDRs, and "unix" for the peers of a unix socket
 	CORSOrigins    []string `yaml:"cors_origins"`    // exact origins of browser programs
-	OpsListen      string   `yaml:"ops_listen"`      // host:port or unix:/path; empty = no ops listener
+	OpsListen      string   `yaml:"ops_listen"`      // the same; empty = no ops listener
 	MaxConnections int      `yaml:"max_connections"` // to the public listener
 
 	ShutdownDelay document.Duration `yaml:"shutdown_delay"` // from SIGTERM until no more connections are taken

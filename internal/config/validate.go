@@ -146,13 +146,15 @@ func (v *validation) server() {
 
 // address takes host:port and unix:/path.
 func (v *validation) address(path, listen string) {
-	if socket, ok := strings.CutPrefix(listen, "unix:"); ok && socket != "" {
-		return
+	for _, scheme := range []string{"unix:", "systemd:"} {
+		if name, ok := strings.CutPrefix(listen, scheme); ok && name != "" {
+			return
+		}
 	}
 	host, port, err := net.SplitHostPort(listen)
 	n, portErr := strconv.ParseUint(port, 10, 16)
 	if err != nil || portErr != nil || n > 65535 || strings.ContainsAny(host, " /") {
-		v.fault(path, "%q is no address; would be right: 127.0.0.1:5001, :5001 or unix:/run/authserver.sock", listen)
+		v.fault(path, "%q is no address; would be right: 127.0.0.1:5001, :5001, unix:/run/authserver.sock or systemd:authserver.socket", listen)
 	}
 }
 
