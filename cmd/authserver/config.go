@@ -4,15 +4,18 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 
+	"authserver/internal/acl"
 	"authserver/internal/audit"
 	"authserver/internal/config"
 	"authserver/internal/metrics"
@@ -29,8 +32,26 @@ func (h *hand) configCommand() *cobra.Command {
 		h.printsData(&cobra.Command{
 			Use: "show", Short: "Show the effective configuration: file, environment and flags laid over the defaults", Args: cobra.NoArgs,
 			RunE: func(*cobra.Command, []string) error { return h.configShow() },
-		}))
+		}),
+		&cobra.Command{
+			Use: "schema [authserver|policy|test]", Short: "Print the JSON schema of a file, for editors", Args: cobra.MaximumNArgs(1),
+			ValidArgs: slices.Sorted(maps.Keys(schemas)),
+			Long: `Print the JSON schema of authserver.yaml (the default), of a policy file, or of a file of policy tests. An editor with the YAML
+language server completes and checks a file whose first line names it, as init writes it:
+  # yaml-language-server: $schema=schema/authserver.json`,
+			RunE: func(_ *cobra.Command, args []string) error {
+				schema, ok := schemas[append(args, "authserver")[0]]
+				if !ok {
+					return misuse{fmt.Errorf("there is no schema %q; would be right: %s", args[0], strings.Join(slices.Sorted(maps.Keys(schemas)), ", "))}
+				}
+				_, err := h.stdout.Write(schema)
+				return err
+			},
+		})
 }
+
+// schemas are for editors, by the name of the file that they describe.
+var schemas = map[string][]byte{"authserver": config.Schema, "policy": acl.PolicySchema, "test": acl.TestSchema}
 
 // configCheck builds a generation as serve would, with tokens minted and verified, but writes nothing.
 func (h *hand) configCheck() error {
@@ -71,7 +92,7 @@ func writable(c *config.Config) error {
 	var faults []error
 	if info, err := os.Stat(data); err == nil && !info.IsDir() {
 		faults = append(faults, c.Fault("issuer.data_dir", fmt.Errorf("%s is not a folder", data)))
-	} else if err := syscall.Access(data, canWrite); err != nil {
+	} else if err := syscall.Access(data, canWrite); err != nil && (keepsInDataDir(c) || data != c.Issuer.DataDir) {
 		faults = append(faults, c.Fault("issuer.data_dir", fmt.Errorf("%s cannot be written to: %w", data, err)))
 	}
 	if file, ok := strings.CutPrefix(c.Audit.Output, "file:"); ok {
@@ -80,6 +101,15 @@ func writable(c *config.Config) error {
 		}
 	}
 	return errors.Join(faults...)
+}
+
+// keepsInDataDir tells whether anything is ever written to issuer.data_dir: not by a replica whose accounts and keys are
+// elsewhere, and which runs on a read-only file system.
+func keepsInDataDir(c *config.Config) bool {
+	return strings.HasPrefix(c.Database.URL, "sqlite:") || c.Issuer.Keys.Store == config.KeysInDataDir &&
+		slices.ContainsFunc(c.Services, func(s config.Service) bool {
+			return s.KeyFile == "" && (s.Verifier != "chain" || c.Issuer.Keys.KeyFile == "")
+		})
 }
 
 func (h *hand) configShow() error {

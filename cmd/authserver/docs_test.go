@@ -11,37 +11,30 @@ import (
 )
 
 // What the documentation shows of our commands is what they print. A page is followed as its reader would: in a folder that
-// init made, a block that begins with "# NAME.yaml" is saved under that name, and what stands behind "$ " is typed.
+// init made, a block that begins with "# NAME.yaml" is saved under that name, and what stands behind "$ " is typed. Blocks
+// that name another test are that test's.
 func TestDocumentedCommands(t *testing.T) {
-	block := regexp.MustCompile("(?ms)^```[^\n]*\n(.*?)^```$")
 	named := regexp.MustCompile(`^# (\S+\.yaml)\n`)
-	ours := regexp.MustCompile(`(?m)^\$ authserver (acl|config|key|user) `) // init and serve are not for running here
-	pages, err := filepath.Glob("../../docs/*.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	shown := ""
-	for _, page := range append(pages, "../../README.md") {
-		text, err := os.ReadFile(page)
-		if err != nil {
-			t.Fatal(err)
+	for _, p := range book(t) {
+		if p.path != "README.md" && !strings.HasPrefix(p.path, "docs/") {
+			continue
 		}
-		t.Run(filepath.Base(page), func(t *testing.T) {
+		t.Run(strings.TrimPrefix(p.path, "docs/"), func(t *testing.T) {
 			config, _ := initialised(t)
 			t.Chdir(filepath.Dir(config))
-			for _, at := range block.FindAllSubmatchIndex(text, -1) {
-				stands, line := string(text[at[2]:at[3]]), 1+bytes.Count(text[:at[2]], []byte("\n"))
-				if name := named.FindStringSubmatch(stands); name != nil {
-					if err := os.WriteFile(name[1], []byte(stands), 0o600); err != nil {
+			for _, b := range p.blocks {
+				if name := named.FindStringSubmatch(b.text); name != nil {
+					if err := os.WriteFile(name[1], []byte(b.text), 0o600); err != nil {
 						t.Fatal(err)
 					}
-				} else if strings.Contains(stands, "rules:\n") || strings.Contains(stands, "grants:") {
-					t.Errorf("%s:%d: nothing reads this policy; begin it with # NAME.yaml", page, line)
+				} else if b.language != "text" && strings.Contains(b.text, "rules:\n") || b.language != "text" && strings.Contains(b.text, "grants:") {
+					t.Errorf("%s: nothing reads this policy; begin it with # NAME.yaml", p.at(b.number))
 				}
-				if ours.MatchString(stands) {
-					shown += stands
-					if same, diff := compare(stable(t, stands), stable(t, typed(stands))); diff != "" {
-						t.Errorf("%s:%d: - stands there, + is printed\n%s", page, line+same, diff)
+				if b.language == "console" && b.note == "" && ours.MatchString(b.text) {
+					shown += b.text
+					if same, diff := compare(stable(t, b.text), stable(t, typed(b.text))); diff != "" {
+						t.Errorf("%s: - stands there, + is printed\n%s", p.at(b.number+1+same), diff)
 					}
 				}
 			}

@@ -33,7 +33,7 @@ func (h *hand) initCommand() *cobra.Command {
 	cmd := h.printsData(&cobra.Command{
 		Use: "init [DIR]", Short: "Write a configuration to start from", Args: cobra.MaximumNArgs(1),
 		Long: `Write authserver.yaml, policy.yaml, users.htpasswd with an administrator, and the root certificate that registries
-are given to trust, into DIR (default: here). The administrator's password is printed once and kept nowhere. Files that
+are given to trust, into DIR (default: here); and in schema/ what editors check these files by. The administrator's password is printed once and kept nowhere. Files that
 are there are not overwritten without --force; keys are never overwritten.`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			s.Dir = "."
@@ -121,7 +121,7 @@ func (h *hand) init(s start) error {
 	if h.output == "json" {
 		return h.printJSON(out)
 	}
-	_, err = fmt.Fprintf(h.stdout, `Written to %s: authserver.yaml, policy.yaml, users.htpasswd; keys to %s
+	_, err = fmt.Fprintf(h.stdout, `Written to %s: authserver.yaml, policy.yaml, users.htpasswd, schema/; keys to %s
 
 Administrator: %s
 Password:      %s     (shown this once)
@@ -148,6 +148,12 @@ func (s start) write(path func(name string) string, sets []string) error {
 	}
 	if err := tryConfiguration(rendered, sets); err != nil {
 		return misuse{err}
+	}
+	if err := os.MkdirAll(path("schema"), 0o755); err != nil {
+		return err
+	}
+	for name, text := range schemas { // beside the files, so that an editor finds them without a network
+		rendered[filepath.Join("schema", name+".json")] = text
 	}
 	for name, text := range rendered {
 		if err := durable.WriteFile(path(name), text, 0o644); err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"authserver/internal/config"
+	"authserver/internal/durable"
 	"authserver/internal/issuer"
 )
 
@@ -37,6 +38,7 @@ func (h *hand) keyCommand() *cobra.Command {
 	}
 	export.Flags().StringVar(&e.format, "format", "pem", "pem or jwks")
 	export.Flags().StringVar(&e.service, "service", "", "for this service's registry (default: the services with verifier chain)")
+	export.Flags().StringVar(&e.to, "to", "", "write it into this file, replaced as a whole, instead of printing it")
 	export.Flags().BoolVar(&e.next, "next", false, "the key that the service will sign with next (see key rotate)")
 	return group("key", "Signing keys", list, export, h.rotateCommand(), h.revokeCommand())
 }
@@ -173,6 +175,7 @@ func keyLines(ring *issuer.Keyring) []keyLine {
 
 type keyExport struct {
 	format, service string
+	to              string // "" = standard output
 	next            bool
 }
 
@@ -202,8 +205,7 @@ func (h *hand) keyExport(ctx context.Context, e keyExport) error {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(h.stdout, "%s\n", set)
-			return err
+			return h.writeExport(e, append(set, '\n'))
 		}
 		var anchors []*x509.Certificate
 		add := func(c *x509.Certificate) {
@@ -224,9 +226,17 @@ func (h *hand) keyExport(ctx context.Context, e keyExport) error {
 		if len(anchors) == 0 {
 			return errors.New("no certificate to export: these services are verified by JWKS; use --format jwks, or --service for a pinned key")
 		}
-		_, err := h.stdout.Write(issuer.EncodeCertificates(anchors...))
-		return err
+		return h.writeExport(e, issuer.EncodeCertificates(anchors...))
 	})
+}
+
+// writeExport prints what is exported, or writes it where a registry under another user reads it: nothing of it is secret.
+func (h *hand) writeExport(e keyExport, data []byte) error {
+	if e.to == "" {
+		_, err := h.stdout.Write(data)
+		return err
+	}
+	return durable.WriteFile(e.to, data, 0o644)
 }
 
 // exported are the keys of one service that its registry is given: all of a JWKS, the one of a certificate.

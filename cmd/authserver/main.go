@@ -42,8 +42,9 @@ type hand struct {
 // misuse is an error in how a command was called.
 type misuse struct{ error }
 
-// run is the program: it returns the exit status.
-func run(h *hand, args []string) int {
+// program is every command there is. started tells afterwards whether a command's own code was reached, so that what went
+// wrong is no misuse.
+func (h *hand) program(started *bool) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "authserver",
 		Short: "Token server for container registries",
@@ -56,9 +57,8 @@ Start with:  authserver init DIR  &&  authserver serve --config DIR/authserver.y
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	started := false // a command's own code was reached, so what goes wrong from here on is no misuse
 	root.PersistentPreRunE = func(*cobra.Command, []string) error {
-		started = true
+		*started = true
 		if h.output != "text" && h.output != "json" {
 			return misuse{fmt.Errorf("-o %s is not known; it is text or json", h.output)}
 		}
@@ -67,14 +67,36 @@ Start with:  authserver init DIR  &&  authserver serve --config DIR/authserver.y
 	flags := root.PersistentFlags()
 	flags.StringVar(&h.configFile, "config", "", "configuration file (default ./authserver.yaml, then /etc/authserver/authserver.yaml)")
 	flags.StringArrayVar(&h.sets, "set", nil, "set a key of the configuration, as in --set log.level=debug (may be repeated)")
-	root.AddCommand(h.initCommand(), h.serveCommand(), h.configCommand(), h.userCommand(), h.groupCommand(), h.tokenCommand(), h.databaseCommand(), h.aclCommand(), h.keyCommand(), h.importCommand(), h.doctorCommand(), h.versionCommand(), h.manCommand())
+	root.AddCommand(
+		h.initCommand(),
+		h.serveCommand(),
+		h.healthCommand(),
+		h.configCommand(),
+		h.userCommand(),
+		h.groupCommand(),
+		h.tokenCommand(),
+		h.databaseCommand(),
+		h.aclCommand(),
+		h.keyCommand(),
+		h.importCommand(),
+		h.doctorCommand(),
+		h.versionCommand(),
+		h.manCommand(),
+	)
+	return root
+}
+
+// run is the program: it returns the exit status.
+func run(h *hand, args []string) int {
+	started := false
+	root := h.program(&started)
 	root.SetArgs(args)
 	root.SetIn(h.stdin)
 	root.SetOut(h.stdout)
 	root.SetErr(h.stderr)
 	h.output = "text"
 
-	err := root.Execute()
+	cmd, err := root.ExecuteC()
 	if err == nil {
 		return exitOK
 	}
@@ -83,7 +105,7 @@ Start with:  authserver init DIR  &&  authserver serve --config DIR/authserver.y
 	}
 	var m misuse
 	if !started || errors.As(err, &m) {
-		fmt.Fprintln(h.stderr, `authserver: see "authserver --help"`)
+		fmt.Fprintf(h.stderr, "authserver: see \"%s --help\"\n", cmd.CommandPath())
 		return exitMisuse
 	}
 	return exitNo

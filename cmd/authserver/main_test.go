@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -304,6 +305,25 @@ func TestConfigCheckLooksAtThePlacesToWriteTo(t *testing.T) {
 	}
 }
 
+// Keys in the database are not looked at, and the database need not be there: the configuration is tried with keys as a first
+// start would make them.
+func TestConfigCheckNeedsNoDatabase(t *testing.T) {
+	file, _ := initialised(t)
+	key := filepath.Join(t.TempDir(), "encryption.key")
+	if err := os.WriteFile(key, []byte(base64.StdEncoding.EncodeToString(make([]byte, 32))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check := []string{"config", "check", "--config", file, "--set", "database.url=postgres://nobody@127.0.0.1:1/none", "--set", "issuer.keys.store=database",
+		"--set", "issuer.keys.encryption_key_file=" + key}
+	if out := must(t, "", check...); !strings.HasPrefix(out, "ok: 1 service") {
+		t.Errorf("said %q", out)
+	}
+	const says = "issuer.keys.encryption_key_file: "
+	if _, stderr, status := call(t, "", append(check, "--set", "issuer.keys.encryption_key_file="+file)...); status != exitNo || !strings.Contains(stderr, says) {
+		t.Errorf("status %d: %s", status, stderr)
+	}
+}
+
 func TestConfigCheckReadsTheTLSCertificate(t *testing.T) {
 	file, _ := initialised(t)
 	_, stderr, status := call(t, "", "config", "check", "--config", file, "--set", "server.tls.cert_file=none.crt", "--set", "server.tls.key_file=none.key")
@@ -536,7 +556,7 @@ func TestVersionHelpAndCompletion(t *testing.T) {
 			t.Errorf("completion %s", shell)
 		}
 	}
-	for _, args := range [][]string{{"nonsense"}, {"user"}, {"acl"}, {"key"}, {"config"}, {"serve", "now"}, {"version", "--nonsense"}, {"init", "a", "b"}, {"token"}, {"group"}, {"database"}, {"token", "create"}, {"doctor"}} {
+	for _, args := range [][]string{{"nonsense"}, {"user"}, {"acl"}, {"key"}, {"config"}, {"serve", "now"}, {"version", "--nonsense"}, {"init", "a", "b"}, {"token"}, {"group"}, {"database"}, {"token", "create"}, {"doctor", "now"}} {
 		if _, stderr, status := call(t, "", args...); status != exitMisuse || stderr == "" {
 			t.Errorf("%v: status %d: %s", args, status, stderr)
 		}

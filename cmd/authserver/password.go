@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -9,7 +10,33 @@ import (
 	"strings"
 
 	"golang.org/x/term"
+
+	"authserver/internal/durable"
 )
+
+// withPassword sets a password that is asked for, read, or made and kept in a file. The file is there first: a password
+// that is set and that nobody knows would be of no use.
+func (h *hand) withPassword(name string, fromStdin bool, generateTo string, set func(password string) error) error {
+	if generateTo == "" {
+		password, err := h.readPassword(name, fromStdin)
+		if err != nil {
+			return err
+		}
+		return set(password)
+	}
+	if fromStdin {
+		return misuse{errors.New("--password-stdin and --generate-to: a password is given, or made")}
+	}
+	password := rand.Text() // 130 bits
+	if err := durable.WriteFile(generateTo, []byte(password+"\n"), 0o600); err != nil {
+		return err
+	}
+	if err := set(password); err != nil {
+		return errors.Join(err, os.Remove(generateTo))
+	}
+	_, err := fmt.Fprintf(h.stdout, "the password of %q is in %s\n", name, generateTo)
+	return err
+}
 
 // readPassword asks twice on a terminal, or takes the first line of standard input.
 func (h *hand) readPassword(name string, fromStdin bool) (string, error) {

@@ -132,10 +132,11 @@ func (s *service) use(g *generation, stamp string) {
 			expiry[key.ID] = key.Chain[0].NotAfter
 		}
 	}
+	root := map[string]time.Time{}
 	if g.ring.Root != nil {
-		expiry[issuer.RootID(g.ring.Root)] = g.ring.Root.NotAfter
+		root[issuer.RootID(g.ring.Root)] = g.ring.Root.NotAfter
 	}
-	s.lasting.metrics.SigningKeys(expiry)
+	s.lasting.metrics.SigningKeys(expiry, root)
 	for _, warning := range g.ring.Warnings {
 		s.lasting.log.Warn(warning)
 	}

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -96,6 +97,7 @@ func (h *hand) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	record.Observe = m.Audited
 	s.lasting = lasting{log: newLogger(h.stderr, c.Log.Format, s.level), metrics: m, audit: record, guard: users.NewGuard(users.GuardEvents{Check: m.PasswordCheck, Recalled: m.Recalled, HeldBack: m.HeldBack})}
 	if s.lasting.store, err = newStore(c, m.Database); err != nil {
 		return err
@@ -145,6 +147,7 @@ func (s *service) run(ctx context.Context, public, ops net.Listener, e events) e
 	}), log)
 	limited := server.LimitConnections(public, c.Server.MaxConnections)
 	publicServer.ConnState = limited.State
+	s.watch(limited)
 	failed := make(chan error, 2)
 	serve := func(srv *http.Server, ln net.Listener, withTLS bool) {
 		var err error
@@ -163,6 +166,7 @@ func (s *service) run(ctx context.Context, public, ops net.Listener, e events) e
 			return c.Fault("server.tls.cert_file", err)
 		}
 		publicServer.TLSConfig = certificate.Config(c.Server.TLS.MinVersion)
+		s.lasting.metrics.WatchCertificate(certificate.End)
 	}
 	go serve(publicServer, limited, c.Server.TLS.Enabled())
 	opsServer := server.NewHTTP(server.NewOps(s.lasting.metrics, s.ready.Load), log)
@@ -201,6 +205,18 @@ func (s *service) listen(address string) (net.Listener, error) {
 func (s *service) tell(lines ...string) {
 	if err := s.manager.Notify(lines...); err != nil {
 		s.lasting.log.Warn("the service manager cannot be told how things are", "error", err.Error())
+	}
+}
+
+// watch shows in the metrics what can be asked at any time.
+func (s *service) watch(public *server.Connections) {
+	m := s.lasting.metrics
+	m.WatchReady(s.ready.Load)
+	m.WatchConnections(public.Count)
+	m.WatchWaiting(s.lasting.guard.Waiting)
+	m.WatchFilesystem("data", s.running.Issuer.DataDir)
+	if file := s.lasting.audit.File(); file != "" {
+		m.WatchFilesystem("audit", filepath.Dir(file))
 	}
 }
 

@@ -26,7 +26,8 @@ type userLine struct {
 
 func (h *hand) userCommand() *cobra.Command {
 	var backend string
-	var fromStdin, robot bool
+	var fromStdin, robot, ifMissing bool
+	var generateTo string
 	var groups []string
 	var f far
 	withEditors := func(use, short string, args cobra.PositionalArgs, run func(ctx context.Context, e editors, args []string) error) *cobra.Command {
@@ -56,31 +57,32 @@ func (h *hand) userCommand() *cobra.Command {
 	}
 	add := withEditors("add NAME", "Add a user, or a robot", cobra.ExactArgs(1), func(ctx context.Context, all editors, args []string) error {
 		switch e, _, err := all.find(ctx, args[0]); {
+		case err == nil && ifMissing:
+			_, err := fmt.Fprintf(h.stdout, "user %q is there, in backend %s; nothing was changed\n", args[0], e.kind())
+			return err
 		case err == nil:
 			return fmt.Errorf("user %q: %w, in backend %s", args[0], users.ErrExists, e.kind())
 		case !errors.Is(err, users.ErrMissing):
 			return err
 		}
-		var password string
-		if !robot {
-			var err error
-			if password, err = h.readPassword(args[0], fromStdin); err != nil {
-				return err
+		add := func(password string) error { return all.toAdd().add(ctx, args[0], password, robot, groups) }
+		if robot {
+			if generateTo != "" {
+				return misuse{errors.New("--generate-to is for users: a robot has no password, only access tokens (authserver token create)")}
 			}
+			return add("")
 		}
-		return all.toAdd().add(ctx, args[0], password, robot, groups)
+		return h.withPassword(args[0], fromStdin, generateTo, add)
 	})
+	add.Flags().BoolVar(&ifMissing, "if-missing", false, "do nothing, and succeed, when there is such a user already")
 	add.Flags().BoolVar(&robot, "robot", false, "a robot: it has no password, only access tokens (backend database)")
 	add.Flags().StringSliceVar(&groups, "group", nil, "put it into a group, which is made if it is not there (may be repeated; backend database)")
 	passwd := onUser("passwd", "Change a user's password", func(ctx context.Context, e editor, name string) error {
-		password, err := h.readPassword(name, fromStdin)
-		if err != nil {
-			return err
-		}
-		return e.setPassword(ctx, name, password)
+		return h.withPassword(name, fromStdin, generateTo, func(password string) error { return e.setPassword(ctx, name, password) })
 	})
 	for _, cmd := range []*cobra.Command{add, passwd} {
 		cmd.Flags().BoolVar(&fromStdin, "password-stdin", false, "read the password from standard input")
+		cmd.Flags().StringVar(&generateTo, "generate-to", "", "make a password, and write it into this file (mode 0600) instead of asking for one")
 	}
 	cmd := group("user", "Users and their passwords", add,
 		h.printsData(withEditors("list", "List users", cobra.NoArgs, func(ctx context.Context, all editors, _ []string) error {
@@ -114,7 +116,8 @@ func (h *hand) userCommand() *cobra.Command {
 	)
 	cmd.Long = `Users and their passwords: those of the database and of htpasswd files. New ones go into the database if the
 configuration has a users block of kind database, else into the htpasswd file. A running server sees a change within
-seconds. Passwords are asked for twice, or read from standard input with --password-stdin; never given as an argument.`
+seconds. Passwords are asked for twice, read from standard input with --password-stdin, or made and written into a file
+with --generate-to; never given as an argument.`
 	f.flags(cmd)
 	cmd.PersistentFlags().StringVar(&backend, "backend", "", "work on the users blocks of this kind only: database or htpasswd")
 	return cmd

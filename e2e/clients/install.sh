@@ -25,6 +25,9 @@ missing podman && packages="$packages podman"
 missing crun && missing runc && packages="$packages crun"
 { missing containerd || missing ctr; } && packages="$packages containerd"
 { missing dockerd || missing docker; } && packages="$packages docker.io"
+missing openssl && packages="$packages openssl"
+/usr/bin/python3 -c 'import jwt, cryptography' 2>/dev/null || packages="$packages python3-jwt python3-cryptography"
+missing jq && packages="$packages jq"
 missing iptables && packages="$packages iptables"
 
 # shellcheck disable=SC2086 # the list is meant to be split
@@ -44,9 +47,14 @@ if ! have regctl $regctl_version; then
 	GOBIN=$bin go install github.com/regclient/regclient/cmd/regctl@$regctl_version
 	echo $regctl_version >"$bin/regctl.version"
 fi
-if ! have helm $helm_version; then
-	GOBIN=$bin go install -ldflags '-s -w' helm.sh/helm/v3/cmd/helm@$helm_version
-	echo $helm_version >"$bin/helm.version"
+if ! have helm "$helm_version-1.34"; then
+	# Without a cluster it renders for this Kubernetes, as its releases do; else for 1.20.
+	k8s=
+	for package in chartutil lint/rules; do
+		k8s="$k8s -X helm.sh/helm/v3/pkg/$package.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/$package.k8sVersionMinor=34"
+	done
+	GOBIN=$bin go install -ldflags "-s -w$k8s" helm.sh/helm/v3/cmd/helm@$helm_version
+	echo "$helm_version-1.34" >"$bin/helm.version"
 fi
 if ! have oras $oras_version; then
 	# oras.land/oras cannot be had by "go install" from every proxy (it asks for

@@ -103,6 +103,9 @@ type effective struct {
 		Algorithm string `json:"algorithm"`
 		Issuer    string `json:"issuer"`
 	} `json:"services"`
+	Database struct {
+		URL string `json:"url"`
+	} `json:"database"`
 }
 
 func (f folder) show(t testing.TB) effective {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"path"
 	"path/filepath"
@@ -155,7 +154,8 @@ func TestContainers(t *testing.T) {
 			t.Errorf("%v\n%s", err, out)
 		}
 	})
-	t.Run("Pod", func(t *testing.T) { podFlow(t, on(t)) })
+	t.Run("Kustomize", func(t *testing.T) { kustomizeFlow(t, on(t)) })
+	t.Run("Chart", func(t *testing.T) { chartFlow(t, on(t)) })
 	t.Run("Compose", func(t *testing.T) { composeFlow(t, on(t)) })
 }
 
@@ -247,76 +247,6 @@ func contents(t *testing.T, archive string) (files []string, layers int) {
 	})
 	slices.Sort(files)
 	return files, layers
-}
-
-// The image with the configuration, the files' modes and the restrictions that it gets on Kubernetes.
-func podFlow(t *testing.T, d docker) {
-	m := render(t)
-	pod, c := m.deployment.Spec.Template.Spec, container(t, m)
-	f := mounted(t, m)
-	for _, name := range []string{"authserver.yaml", "policy.yaml", "users.htpasswd"} {
-		file := filepath.Join(f.dir, name) // root's, and readable for fsGroup
-		if err := os.Chmod(file, 0o440); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chown(file, 0, int(*pod.SecurityContext.FSGroup)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.Chmod(f.dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	listen, ops := localhost(t), localhost(t)
-	args := []string{"run", "--detach", "--name", "pod", "--network", "host",
-		"--user", fmt.Sprintf("%d:%d", *pod.SecurityContext.RunAsUser, *pod.SecurityContext.RunAsGroup),
-		"--security-opt", "no-new-privileges:true", "--read-only",
-		"--env", "AUTHSERVER_SERVER__LISTEN=" + listen, "--env", "AUTHSERVER_SERVER__OPS_LISTEN=" + ops,
-		"--mount", "type=volume,source=pod-data,target=/var/lib/authserver",
-		"--mount", "type=bind,source=" + f.dir + ",target=/etc/authserver,readonly",
-	}
-	for _, capability := range c.SecurityContext.Capabilities.Drop {
-		args = append(args, "--cap-drop", string(capability))
-	}
-	d.must("", slices.Concat(args, []string{image}, c.Args)...)
-	d.await("pod", "http://"+ops+c.ReadinessProbe.HTTPGet.Path, http.StatusOK)
-	d.await("pod", "http://"+ops+c.LivenessProbe.HTTPGet.Path, http.StatusOK)
-
-	// What the kernel says of the process.
-	pid := d.inspect("pod", "{{.State.Pid}}")
-	process := map[string]string{}
-	for _, line := range strings.Split(string(harness.ReadFile(t, "/proc/"+pid+"/status")), "\n") {
-		key, value, _ := strings.Cut(line, ":")
-		process[key] = strings.Join(strings.Fields(value), " ")
-	}
-	for key, want := range map[string]string{
-		"Uid": "65532 65532 65532 65532", "Gid": "65532 65532 65532 65532", "CapEff": "0000000000000000", "NoNewPrivs": "1",
-	} {
-		if process[key] != want {
-			t.Errorf("%s of the process is %q, want %q", key, process[key], want)
-		}
-	}
-	t.Logf("the process: Uid %s, CapEff %s, NoNewPrivs %s, Seccomp %s, VmRSS %s", process["Uid"], process["CapEff"], process["NoNewPrivs"], process["Seccomp"], process["VmRSS"])
-
-	config := f.show(t)
-	token := func() {
-		t.Helper()
-		fetchToken(t, "http://"+listen, "admin", f.password, config.Services[0].Name, "repository:team/app:pull,push")
-	}
-	token()
-	root := d.output("exec", "pod", "authserver", "key", "export")
-	if !strings.HasPrefix(root, "-----BEGIN CERTIFICATE-----") {
-		t.Errorf("key export: %s", root)
-	}
-	d.stop("pod")
-
-	// The volume has the keys: what registries trust is still right.
-	d.must("", "start", "pod")
-	d.await("pod", "http://"+ops+"/readyz", http.StatusOK)
-	token()
-	if again := d.output("exec", "pod", "authserver", "key", "export"); again != root {
-		t.Error("there is another root certificate after a restart")
-	}
-	d.stop("pod")
 }
 
 func mustYAML(t testing.TB, v interface{ MarshalYAML() (any, error) }) any {

@@ -10,6 +10,7 @@ import (
 
 // A Step is one command that a page shows, and what the page says it prints.
 type Step struct {
+	Part    string // of "run by TestName/part"; "" when the marker names none
 	Command string // without "$ ", continued lines and here documents included
 	Prints  string // the lines below it; "" when the page shows none
 }
@@ -49,7 +50,10 @@ func Documented(t testing.TB, page, part string) []Step {
 			}
 			block = append(block, line[min(indent, len(line)):])
 		}
-		steps = append(steps, stepsOf(block)...)
+		for _, step := range stepsOf(block) {
+			step.Part = m[2]
+			steps = append(steps, step)
+		}
 	}
 	if len(steps) == 0 {
 		t.Fatalf("%s has nothing that is marked as run by %s %s", page, name, part)

@@ -56,6 +56,10 @@ type Event struct {
 // Log writes events to one place. Those who record at the same time share one write: each waits until its own line is
 // written, and nobody for a queue of others' writes.
 type Log struct {
+	// Observe is told of every line, with the error when it was not written; nil means that nobody listens. To be set before
+	// the first one.
+	Observe func(error)
+
 	file string // "" when out is not a file of ours
 
 	mu    sync.Mutex // of next
@@ -105,8 +109,19 @@ func (l *Log) Reopen() error {
 	return nil
 }
 
+// File is the path of the file that it is written to, "" when there is none.
+func (l *Log) File() string { return l.file }
+
 // Record writes one line, whole or not at all. The caller must not hand out a token when it fails.
 func (l *Log) Record(e Event) error {
+	err := l.record(e)
+	if l.Observe != nil {
+		l.Observe(err)
+	}
+	return err
+}
+
+func (l *Log) record(e Event) error {
 	line, err := json.Marshal(e)
 	if err != nil {
 		return fmt.Errorf("writing the audit log: %w", err)

@@ -202,6 +202,22 @@ func TestALineThatIsNotWrittenIsAnError(t *testing.T) {
 	}
 }
 
+func TestWhoObservesIsToldOfEveryLine(t *testing.T) {
+	var told []error
+	observe := func(err error) { told = append(told, err) }
+	good, bad := audit.New(&bytes.Buffer{}), audit.New(broken{})
+	good.Observe, bad.Observe = observe, observe
+	if err := good.Record(event); err != nil {
+		t.Fatal(err)
+	}
+	if err := bad.Record(event); err == nil {
+		t.Fatal("no error")
+	}
+	if len(told) != 2 || told[0] != nil || told[1] == nil {
+		t.Errorf("told %v", told)
+	}
+}
+
 func TestStandardOutputsAreTakenByName(t *testing.T) {
 	dir := t.TempDir()
 	for name, stream := range map[string]**os.File{"stdout": &os.Stdout, "stderr": &os.Stderr} {

@@ -40,9 +40,42 @@ func Load(file string, environ, sets []string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
+	k, where, faults := lay(doc, environ, sets)
+	c := Defaults()
+	c.dir, c.where, c.given = filepath.Dir(file), where, doc.Has
+	faults = append(faults, document.Decode("", k.Raw(), &c, where))
+	c.resolvePaths()
+	if err := document.Merge(errors.Join(faults...), c.validate()...); err != nil {
+		return nil, err
+	}
+	return &c, nil
+}
+
+// OpsListen is server.ops_listen alone, as far as it can be told. Faults elsewhere do not matter: a server that has refused
+// a changed file still runs. When the file cannot be read at all, the error says why, and the address is what the
+// environment, sets and the default say.
+func OpsListen(file string, environ, sets []string) (string, error) {
+	doc, err := document.Read(file)
+	if err != nil {
+		doc = &document.Document{File: file}
+	}
+	k, _, _ := lay(doc, environ, sets)
+	c := Defaults()
+	c.dir = filepath.Dir(file)
+	switch address := k.Get("server.ops_listen").(type) {
+	case string:
+		c.Server.OpsListen = address
+	case document.Text:
+		c.Server.OpsListen = string(address)
+	}
+	c.resolvePaths()
+	return c.Server.OpsListen, err
+}
+
+// lay lays the environment and then sets over a document. where is the place that a key's value came from.
+func lay(doc *document.Document, environ, sets []string) (k *koanf.Koanf, where func(path string) string, faults []error) {
 	origin := map[string]string{} // key path -> variable or flag
-	k := koanf.New(".")
-	var faults []error
+	k = koanf.New(".")
 	note := func(err error) {
 		if err != nil {
 			faults = append(faults, err)
@@ -50,8 +83,8 @@ func Load(file string, environ, sets []string) (*Config, error) {
 	}
 	note(doc.Faults())
 	note(k.Load(confmap.Provider(doc.Root, ""), nil))
-	// lay lays values by key path over those there are. One below another would be of two meanings, and chance would choose.
-	lay := func(flat map[string]any) {
+	// over lays values by key path over those there are. One below another would be of two meanings, and chance would choose.
+	over := func(flat map[string]any) {
 		for _, path := range slices.Sorted(maps.Keys(flat)) {
 			for above := path; ; {
 				cut := strings.LastIndexByte(above, '.')
@@ -81,7 +114,7 @@ func Load(file string, environ, sets []string) (*Config, error) {
 		},
 	}).Read()
 	note(err)
-	lay(variables)
+	over(variables)
 	flags := map[string]any{}
 	for _, set := range sets {
 		path, value, ok := strings.Cut(set, "=")
@@ -92,9 +125,9 @@ func Load(file string, environ, sets []string) (*Config, error) {
 		origin[path] = "flag --set"
 		flags[path] = document.Text(value)
 	}
-	lay(flags)
+	over(flags)
 
-	where := func(path string) string {
+	where = func(path string) string {
 		for p := path; p != ""; {
 			if place, ok := origin[p]; ok {
 				return place
@@ -114,14 +147,7 @@ func Load(file string, environ, sets []string) (*Config, error) {
 		}
 		return doc.Where(path)
 	}
-	c := Defaults()
-	c.dir, c.where, c.given = filepath.Dir(file), where, doc.Has
-	note(document.Decode("", k.Raw(), &c, where))
-	c.resolvePaths()
-	if err := document.Merge(errors.Join(faults...), c.validate()...); err != nil {
-		return nil, err
-	}
-	return &c, nil
+	return k, where, faults
 }
 
 // DecodeUsers fills into, a backend's own options, from users[i] without its kind.

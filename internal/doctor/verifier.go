@@ -68,17 +68,23 @@ func (e *examination) stanza() {
 	default:
 		e.judgeService(st.Service.Value, st.Service.fix("another name"), e.serviceFix(i, "name", "the same name"))
 	}
-	found := false
+	var findings []Finding
+	some := false // versions accept our tokens
 	for _, v := range verifiers {
 		if st.Kind != "" && !slices.Contains(v.kinds, st.Kind) || st.Kind == "" && v.pinned != (service.Verifier == issuer.VerifierPinned) {
 			continue
 		}
-		prediction, findings := e.predict(v, service, i)
-		found = found || len(findings) > 0
-		e.report.Add(findings...)
+		prediction, more := e.predict(v, service, i)
+		findings, some = append(findings, more...), some || prediction.Verdict == Accepts
 		e.report.Predictions = append(e.report.Predictions, prediction)
 	}
-	if !found && st.Kind != "" {
+	for _, f := range findings {
+		if some && f.Severity == Error { // which version it is, is not known here
+			f.Severity = Warning
+		}
+		e.report.Add(f)
+	}
+	if len(findings) == 0 && st.Kind != "" {
 		e.report.Add(fine("stanza", "%s fits service %q", st.File, service.Name))
 	}
 }
@@ -140,26 +146,29 @@ func (e *examination) predict(v verifier, service issuer.Service, i int) (Predic
 	if key == nil {
 		return p, findings
 	}
-	if f, bad := e.algorithm(v, key, i); bad {
-		add(Refuses, f)
-	}
+	e.algorithm(v, key, i, add)
 	e.trust(v, service, i, key, add)
 	return p, findings
 }
 
-func (e *examination) algorithm(v verifier, key *issuer.Key, i int) (Finding, bool) {
+func (e *examination) algorithm(v verifier, key *issuer.Key, i int, add add) {
 	st := e.Stanza
 	switch {
 	case v.rsaOnly && !strings.HasPrefix(key.Algorithm, "RS"):
-		return found("algorithm", Error, fmt.Sprintf("%s knows RSA only; tokens are signed with %s", v.name, key.Algorithm),
-			"It refuses every token; given a certificate of another kind of key it does not start.", e.serviceFix(i, "algorithm", issuer.RS256)), true
+		verdict := Refuses
+		if st.certificates != nil && st.certificates.first != nil {
+			if _, isRSA := st.certificates.first.(*rsa.PublicKey); !isRSA {
+				verdict = Down
+			}
+		}
+		add(verdict, found("algorithm", Error, fmt.Sprintf("%s knows RSA only; tokens are signed with %s", v.name, key.Algorithm),
+			"It refuses every token, and does not start with a certificate of another kind of key.", e.serviceFix(i, "algorithm", issuer.RS256)))
 	case v.old && key.Algorithm == issuer.EdDSA:
-		return found("algorithm", Error, v.name+" does not know EdDSA", "It refuses every token, and given an Ed25519 certificate it dies at its start.", e.serviceFix(i, "algorithm", issuer.ES256)), true
+		add(Refuses, found("algorithm", Error, v.name+" does not know EdDSA", "It refuses every token.", e.serviceFix(i, "algorithm", issuer.ES256)))
 	case v.jwks && len(st.Algorithms) > 0 && !slices.Contains(st.Algorithms, key.Algorithm):
-		return found("algorithm", Error, fmt.Sprintf("the registry takes tokens signed with %s only; ours are signed with %s", strings.Join(st.Algorithms, ", "), key.Algorithm),
-			"Every token is refused.", st.algorithmsAt.fix(fmt.Sprintf("[%s]", strings.Join(append(slices.Clone(st.Algorithms), key.Algorithm), ", "))), e.serviceFix(i, "algorithm", st.Algorithms[0])), true
+		add(Refuses, found("algorithm", Error, fmt.Sprintf("the registry takes tokens signed with %s only; ours are signed with %s", strings.Join(st.Algorithms, ", "), key.Algorithm),
+			"Every token is refused.", st.algorithmsAt.fix(fmt.Sprintf("[%s]", strings.Join(append(slices.Clone(st.Algorithms), key.Algorithm), ", "))), e.serviceFix(i, "algorithm", st.Algorithms[0])))
 	}
-	return Finding{}, false
 }
 
 // add takes a finding, and what it makes of a prediction.
@@ -222,15 +231,11 @@ func (e *examination) pinnedTrust(v verifier, service issuer.Service, i int, key
 	case c == nil:
 		add(Refuses, found("bundle", Error, st.File+" names no certificate", "Without realm, service and cert together zot asks for no tokens at all.", st.Trust.fix("FILE"), e.give(st.Trust, service)))
 	case service.Verifier != issuer.VerifierPinned:
-		add(Refuses, found("verifier-kind", Error, fmt.Sprintf("%s compares with one key; service %q has verifier: %s, whose keys are replaced", v.name, service.Name, service.Verifier),
+		add(Refuses, found("verifier-kind", Error, fmt.Sprintf("%s compares with one key; service %q has verifier: %s, whose keys are replaced", v.kinds[0], service.Name, service.Verifier),
 			"It does not follow certificates to a root, so it refuses our tokens, or will once the key is replaced. And it looks at no service: a key of its own keeps tokens for others out.",
 			e.serviceFix(i, "verifier", issuer.VerifierPinned)))
 	case c.first == nil || !sameKey(c.first, key.Public()):
 		add(Refuses, found("key", Error, fmt.Sprintf("the first key in %s is not the one that signs for %q (%s)", c.file, service.Name, key.ID), "Every token is refused.", e.give(st.Trust, service)))
-	default:
-		if _, isRSA := key.Public().(*rsa.PublicKey); v.rsaOnly && !isRSA {
-			add(Down, found("algorithm", Error, v.name+" does not start with a certificate that is not RSA", "", e.serviceFix(i, "algorithm", issuer.RS256)))
-		}
 	}
 }
 

@@ -56,7 +56,7 @@ func verified(s Service, ring *Keyring, token, kid string, now time.Time) (claim
 			public = old.Public()
 		}
 	case VerifierJWKS:
-		if _, hasX5C := header.ExtraHeaders["x5c"]; hasX5C || len(key.Chain) > 0 {
+		if _, err := header.Certificates(x509.VerifyOptions{}); !errors.Is(err, jose.ErrMissingX5cHeader) {
 			return c, errors.New("it carries certificates, which a registry with a JWKS alone refuses")
 		}
 		known := keyOf(ring.PublishedFor(s.Name), header.KeyID)

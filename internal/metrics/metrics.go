@@ -3,8 +3,6 @@
 package metrics
 
 import (
-	"context"
-	"database/sql"
 	"net/http"
 	"slices"
 	"time"
@@ -37,6 +35,9 @@ type Metrics struct {
 	reloadSuccess   prometheus.Gauge
 	reloadTime      prometheus.Gauge
 	keyExpiry       *prometheus.GaugeVec
+	rootExpiry      *prometheus.GaugeVec
+	audited         *prometheus.CounterVec
+	turnedAway      prometheus.Counter
 }
 
 // New returns metrics with the build's version in build_info.
@@ -72,13 +73,27 @@ func New(version, revision, goVersion string) *Metrics {
 		reloadTime:    gauge("config_reload_success_timestamp_seconds", "When the configuration in use was loaded."),
 		keyExpiry: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: "signing_key_expiry_timestamp_seconds",
 			Help: "When the certificate of a signing key ends."}, []string{"kid"}),
+		rootExpiry: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: "root_certificate_expiry_timestamp_seconds",
+			Help: "When the root certificate ends that registries trust."}, []string{"kid"}),
+		audited: counter("audit_lines_total", "Lines for the audit log; one that failed gave no token.", "outcome"),
+		turnedAway: prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "requests_turned_away_total",
+			Help: "Requests answered 503 because too many were under way."}),
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "build_info", Help: "1, labelled with the build.",
 		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "goversion": goVersion}})
 	build.Set(1)
 	m.registry.MustRegister(m.requests, m.duration, m.access, m.dropped, m.conditions, m.authentications, m.reviews, m.reviewDuration, m.database, m.checksInFlight, m.checkDuration, m.recalled, m.heldBack,
-		m.reloadSuccess, m.reloadTime, m.keyExpiry, build,
+		m.reloadSuccess, m.reloadTime, m.keyExpiry, m.rootExpiry, m.audited, m.turnedAway, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.gaugeFunc("time_seconds", "The clock of the process.", func() float64 { return float64(time.Now().UnixNano()) / 1e9 })
+	// There from the start: the rise from nothing to one is no rise to a rate.
+	for vec, values := range map[*prometheus.CounterVec][]string{
+		m.audited: {"written", "failed"}, m.heldBack: {"account", "network", "queue"}, m.recalled: {"hit", "refused", "shared", "miss"},
+	} {
+		for _, value := range values {
+			vec.WithLabelValues(value)
+		}
+	}
 	return m
 }
 
@@ -132,20 +147,6 @@ func (m *Metrics) Review(outcome string, took time.Duration) {
 	}
 }
 
-// WatchDatabase adds database_up, which asks whenever the metrics are read, and the statistics of the connections.
-func (m *Metrics) WatchDatabase(db *sql.DB, ping func(context.Context) error) {
-	m.registry.MustRegister(collectors.NewDBStatsCollector(db, namespace), prometheus.NewGaugeFunc(
-		prometheus.GaugeOpts{Namespace: namespace, Name: "database_up", Help: "1 if the database answers."},
-		func() float64 {
-			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-			defer cancel()
-			if ping(ctx) != nil {
-				return 0
-			}
-			return 1
-		}))
-}
-
 // Database is told of one operation, "read" or "write".
 func (m *Metrics) Database(operation string, took time.Duration) {
 	m.database.WithLabelValues(operation).Observe(took.Seconds())
@@ -177,10 +178,27 @@ func (m *Metrics) Reloaded(ok bool) {
 	m.reloadTime.SetToCurrentTime()
 }
 
-// SigningKeys replaces the expiry of every signing key, by kid.
-func (m *Metrics) SigningKeys(expiry map[string]time.Time) {
+// Audited counts a line for the audit log.
+func (m *Metrics) Audited(err error) {
+	if err != nil {
+		m.audited.WithLabelValues("failed").Inc()
+		return
+	}
+	m.audited.WithLabelValues("written").Inc()
+}
+
+// RequestTurnedAway counts a request that found too many others under way.
+func (m *Metrics) RequestTurnedAway() { m.turnedAway.Inc() }
+
+// SigningKeys replaces the expiry of every signing key, and of the root, by kid.
+func (m *Metrics) SigningKeys(expiry, root map[string]time.Time) {
 	m.keyExpiry.Reset()
+	m.rootExpiry.Reset()
 	for kid, end := range expiry {
 		m.keyExpiry.WithLabelValues(kid).Set(float64(end.Unix()))
+	}
+	for kid, end := range root {
+		m.keyExpiry.WithLabelValues(kid).Set(float64(end.Unix()))
+		m.rootExpiry.WithLabelValues(kid).Set(float64(end.Unix()))
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"authserver/internal/metrics"
 )
 
 // Descriptors that are kept back from connections: for the database, files, the ops listener, and what a reload opens.
@@ -25,6 +27,15 @@ type Connections struct {
 
 	mu   sync.Mutex
 	open map[*connection]struct{}
+
+	closedIdle, closedNew uint64 // because there were too many
+}
+
+// Count tells what becomes of connections.
+func (c *Connections) Count() metrics.Connections {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return metrics.Connections{Open: len(c.open), Limit: c.most, ClosedIdle: c.closedIdle, ClosedNew: c.closedNew}
 }
 
 // connection knows since when it does nothing.
@@ -76,8 +87,10 @@ func (c *Connections) add(one *connection) (victim *connection, ok bool) {
 	defer c.mu.Unlock()
 	if len(c.open) >= c.most {
 		if victim = c.idlest(); victim == nil {
+			c.closedNew++
 			return nil, false
 		}
+		c.closedIdle++
 		delete(c.open, victim)
 	}
 	c.open[one] = struct{}{}

@@ -10,11 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"authserver/internal/metrics"
 	"authserver/internal/server"
 )
 
 // limited is a server with room for most connections, whose handler waits until release is closed when asked for /wait.
-func limited(t *testing.T, most int) (address string, entered, release chan struct{}) {
+func limited(t *testing.T, most int) (address string, ln *server.Connections, entered, release chan struct{}) {
 	t.Helper()
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -28,11 +29,11 @@ func limited(t *testing.T, most int) (address string, entered, release chan stru
 		}
 		_, _ = io.WriteString(w, "ok")
 	}), slog.New(slog.DiscardHandler))
-	ln := server.LimitConnections(inner, most)
+	ln = server.LimitConnections(inner, most)
 	srv.ConnState = ln.State
 	go func() { _ = srv.Serve(ln) }()
 	t.Cleanup(func() { _ = srv.Close() })
-	return inner.Addr().String(), entered, release
+	return inner.Addr().String(), ln, entered, release
 }
 
 func dial(t *testing.T, address string) net.Conn {
@@ -73,7 +74,7 @@ func isTimeout(err error) bool {
 }
 
 func TestPastTheBoundTheConnectionThatDidNothingForLongestGoes(t *testing.T) {
-	address, _, _ := limited(t, 3)
+	address, ln, _, _ := limited(t, 3)
 	silent := dial(t, address)
 	used := dial(t, address)
 	if ask(used, "/") != 200 {
@@ -92,10 +93,13 @@ func TestPastTheBoundTheConnectionThatDidNothingForLongestGoes(t *testing.T) {
 			t.Errorf("%s: %d, want it kept", name, got)
 		}
 	}
+	if got, want := ln.Count(), (metrics.Connections{Open: 3, Limit: 3, ClosedIdle: 1}); got != want {
+		t.Errorf("counted %+v, want %+v", got, want)
+	}
 }
 
 func TestAConnectionAtWorkIsNeverClosedForAnother(t *testing.T) {
-	address, entered, release := limited(t, 2)
+	address, ln, entered, release := limited(t, 2)
 	answers := make(chan int, 2)
 	for range 2 {
 		c := dial(t, address)
@@ -104,6 +108,9 @@ func TestAConnectionAtWorkIsNeverClosedForAnother(t *testing.T) {
 	<-entered
 	<-entered
 	closed(t, dial(t, address)) // there is no room for it
+	if got, want := ln.Count(), (metrics.Connections{Open: 2, Limit: 2, ClosedNew: 1}); got != want {
+		t.Errorf("counted %+v, want %+v", got, want)
+	}
 	close(release)
 	for range 2 {
 		if got := <-answers; got != 200 {
@@ -116,7 +123,7 @@ func TestAConnectionAtWorkIsNeverClosedForAnother(t *testing.T) {
 }
 
 func TestManyConnectionsThatSendNothingDoNotKeepOthersOut(t *testing.T) {
-	address, _, _ := limited(t, 50)
+	address, _, _, _ := limited(t, 50)
 	for range 500 {
 		dial(t, address)
 	}

@@ -84,6 +84,15 @@ func (c *Certificate) Config(minVersion string) *tls.Config {
 	}
 }
 
+// End is when it ends.
+func (c *Certificate) End() time.Time {
+	pair, err := c.get(time.Now())
+	if err != nil || pair.Leaf == nil {
+		return time.Time{}
+	}
+	return pair.Leaf.NotAfter
+}
+
 // get looks at the files at most once a second. New ones that cannot be used are logged, once, and the old stay in use:
 // cert and key are replaced one after the other, and in between they do not match.
 func (c *Certificate) get(now time.Time) (*tls.Certificate, error) {

@@ -74,6 +74,9 @@ func TestTheCertificateIsReadAgainWhenItsFilesChange(t *testing.T) {
 	if got := serial(t, c, later()); got != 1 {
 		t.Fatalf("serial %d", got)
 	}
+	if left := time.Until(c.End()); left < 50*time.Minute || left > time.Hour {
+		t.Errorf("it ends in %s", left)
+	}
 	writeCertificate(t, certFile, keyFile, 22) // another length of serial, should the clock of the file system be coarse
 	touch(t, certFile)
 	if got := serial(t, c, later()); got != 22 {

@@ -43,6 +43,7 @@ func (s *server) bound(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer s.inFlight.Add(-1)
 		if s.inFlight.Add(1) > maxInFlight {
+			s.Metrics.RequestTurnedAway()
 			s.fail(w, r, http.StatusServiceUnavailable, problem{code: "UNAVAILABLE", oauth: "temporarily_unavailable", message: "too many requests are under way; try again"})
 			return
 		}

@@ -82,6 +82,9 @@ func (g *Guard) limit(l Limits) {
 	g.turns.set(max(1, l.Parallel))
 }
 
+// Waiting is how many passwords wait to be hashed.
+func (g *Guard) Waiting() int { return g.turns.waiting() }
+
 // ForChain returns a guard for the backends of one chain: it shares everything and knows no cost yet.
 func (g *Guard) ForChain() *Guard { return &Guard{g.guarded, new(atomic.Int64)} }
 

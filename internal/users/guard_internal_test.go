@@ -227,6 +227,9 @@ func TestTheQueuesAreBounded(t *testing.T) {
 		if err := l.take(ctx, true); !errors.As(err, &later) {
 			t.Errorf("%v", err)
 		}
+		if n := l.waiting(); n != 4*waitingPerTurn {
+			t.Errorf("%d wait", n)
+		}
 		leave()
 		synctest.Wait()
 		l.giveBack()

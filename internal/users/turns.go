@@ -76,6 +76,13 @@ func (t *turns) take(ctx context.Context, known bool) error {
 	return ctx.Err()
 }
 
+// waiting is how many wait.
+func (t *turns) waiting() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.known.Len() + t.others.Len()
+}
+
 func (t *turns) giveBack() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

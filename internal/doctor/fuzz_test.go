@@ -1,0 +1,62 @@
+package doctor
+
+import (
+	"strings"
+	"testing"
+)
+
+// A challenge comes from whoever answers at the registry's address.
+func FuzzParseChallenge(f *testing.F) {
+	for _, seed := range []string{
+		`Bearer realm="https://auth.test/token",service="registry.test",scope="repository:a:pull"`, `Basic realm=x`, `Bearer`, ``,
+		`Bearer realm="a\"b", error = invalid_token ,x`, `Bearer realm="`, `Bearer realm="\`, `,,,=`, `Negotiate a=b=c`,
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		c := parseChallenge(value)
+		if c.scheme != strings.ToLower(c.scheme) || strings.ContainsRune(c.scheme, ' ') {
+			t.Errorf("scheme %q of %q", c.scheme, value)
+		}
+		total := 0
+		for name, text := range c.params {
+			total += len(name) + len(text)
+		}
+		if total > 3*len(value)+len(c.params) { // lower case may be longer
+			t.Errorf("%d bytes of %q became %d", len(value), value, total)
+		}
+	})
+}
+
+func TestParseChallenge(t *testing.T) {
+	for value, want := range map[string]string{
+		`Bearer realm="https://a/token",service="s",error="invalid_token"`: "bearer https://a/token s invalid_token",
+		`bearer Realm=https://a/token, service=s`:                          "bearer https://a/token s ",
+		`Bearer realm="a\"b,c",service="s"`:                                `bearer a"b,c s `,
+		`Basic realm="x"`:                                                  "basic x  ",
+		`Bearer`:                                                           "bearer   ",
+	} {
+		c := parseChallenge(value)
+		if got := strings.Join([]string{c.scheme, c.params["realm"], c.params["service"], c.params["error"]}, " "); got != want {
+			t.Errorf("%s: %q, want %q", value, got, want)
+		}
+	}
+}
+
+// A registry's files are somebody else's: whatever is in them, they are read or refused.
+func FuzzStanza(f *testing.F) {
+	for _, seed := range []string{
+		"auth:\n  token:\n    realm: r\n    signingalgorithms: [ES256]\n", `{"http":{"auth":{"bearer":{"realm":"r"}}}}`, "AUTH_REALM=x\n", "a: &a [*a]\n", "a: &x {<<: *x}\n",
+		"- {name: REGISTRY_AUTH_TOKEN_REALM, value: x}\n", `{"auth":{"options":1}}`, "-----BEGIN CERTIFICATE-----\n", `{"keys":[]}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(_ *testing.T, data []byte) {
+		s := &Stanza{File: "f"}
+		_ = s.read(data)
+		parsePEM("f", data)
+		if isJWKS(data) {
+			parseJWKS("f", data)
+		}
+	})
+}

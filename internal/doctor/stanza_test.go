@@ -1,0 +1,224 @@
+package doctor_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"authserver/internal/doctor"
+	"authserver/internal/issuer"
+)
+
+// written is a stanza that is read from files, name to content.
+func written(t *testing.T, files map[string]string, give ...string) (*doctor.Stanza, error) {
+	t.Helper()
+	dir := t.TempDir()
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, name := range give {
+		give[i] = filepath.Join(dir, name)
+	}
+	return doctor.ReadStanza(give...)
+}
+
+func TestAStanzaIsReadInEveryForm(t *testing.T) {
+	for name, c := range map[string]struct{ kind, text, line string }{
+		"distribution":         {doctor.Distribution, "version: 0.1\nauth:\n  token:\n    realm: R\n    service: S\n    issuer: I\n    rootcertbundle: B\n", "4"},
+		"notary":               {doctor.Notary, "{\"auth\": {\"type\": \"token\", \"options\": {\n\"realm\": \"R\",\n\"service\": \"S\", \"issuer\": \"I\", \"rootcertbundle\": \"B\"}}}", "2"},
+		"compose, a mapping":   {doctor.Distribution, "services:\n  registry:\n    environment:\n      REGISTRY_AUTH_TOKEN_REALM: R\n      REGISTRY_AUTH_TOKEN_SERVICE: S\n      REGISTRY_AUTH_TOKEN_ISSUER: I\n      REGISTRY_AUTH_TOKEN_ROOTCERTBUNDLE: B\n", "4"},
+		"compose, a list":      {doctor.Distribution, "services:\n  registry:\n    environment:\n      - REGISTRY_AUTH_TOKEN_REALM=R\n      - REGISTRY_AUTH_TOKEN_SERVICE=S\n      - REGISTRY_AUTH_TOKEN_ISSUER=I\n      - REGISTRY_AUTH_TOKEN_ROOTCERTBUNDLE=B\n", "4"},
+		"kubernetes":           {doctor.Distribution, "spec:\n  containers:\n    - env:\n        - {name: REGISTRY_AUTH_TOKEN_REALM, value: R}\n        - {name: REGISTRY_AUTH_TOKEN_SERVICE, value: S}\n        - {name: REGISTRY_AUTH_TOKEN_ISSUER, value: I}\n        - {name: REGISTRY_AUTH_TOKEN_ROOTCERTBUNDLE, value: B}\n", "4"},
+		"env file":             {doctor.Distribution, "# a registry\nREGISTRY_AUTH=token\n\nexport REGISTRY_AUTH_TOKEN_REALM=\"R\"\nREGISTRY_AUTH_TOKEN_SERVICE=S\nREGISTRY_AUTH_TOKEN_ISSUER=I\nREGISTRY_AUTH_TOKEN_ROOTCERTBUNDLE=B\n", "4"},
+		"zot":                  {doctor.Zot, "{\"distSpecVersion\":\"1.1.1\",\n\"http\":{\"auth\":{\"bearer\":\n{\n\"realm\":\"R\",\"service\":\"S\",\"cert\":\"B\"}}}}", "4"},
+		"chartmuseum env file": {doctor.ChartMuseum, "BEARER_AUTH=true\n\n\nAUTH_REALM=R\nAUTH_SERVICE=S\nAUTH_CERT_PATH=B\n", "4"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := written(t, map[string]string{"file": c.text}, "file")
+			if err != nil {
+				t.Fatal(err)
+			}
+			issuerWanted := "I"
+			if c.kind == doctor.Zot || c.kind == doctor.ChartMuseum {
+				issuerWanted = ""
+			}
+			if s.Kind != c.kind || s.Realm.Value != "R" || s.Service.Value != "S" || s.Issuer.Value != issuerWanted || s.Trust.Value != "B" || s.Other != "" {
+				t.Errorf("read %+v", s)
+			}
+			if !strings.HasSuffix(s.Realm.Where, "file:"+c.line) {
+				t.Errorf("the realm stands at %s, want line %s", s.Realm.Where, c.line)
+			}
+		})
+	}
+}
+
+func TestAStanzaOfAnotherKind(t *testing.T) {
+	for text, other := range map[string]string{
+		"version: 0.1\nauth:\n  htpasswd: {realm: x, path: y}\n":                        "htpasswd",
+		"version: 0.1\nstorage: {}\n":                                                   "nothing",
+		`{"distSpecVersion":"1","http":{"port":"1","auth":{"htpasswd":{}}}}`:            "htpasswd",
+		`{"auth":{"type":"htpasswd","options":{"realm":"x"}}}`:                          "htpasswd",
+		"version: 0.1\nauth:\n  silly: {realm: x, service: y}\nhttp: {addr: \":5000\"}": "silly",
+	} {
+		s, err := written(t, map[string]string{"file": text}, "file")
+		if err != nil || s.Other != other {
+			t.Errorf("%s: %+v, %v", text, s, err)
+			continue
+		}
+		w := newWorld(t)
+		w.subject.Stanza = s
+		want(t, w.examine(), "not-token", doctor.Error, other)
+	}
+}
+
+func TestWhatIsNoStanza(t *testing.T) {
+	for name, c := range map[string]struct {
+		files map[string]string
+		give  []string
+		words string
+	}{
+		"nothing there":     {nil, []string{"a"}, "no such file"},
+		"no YAML":           {map[string]string{"a": "{]"}, []string{"a"}, "neither YAML nor JSON nor an env file"},
+		"something else":    {map[string]string{"a": "kind: ConfigMap\n"}, []string{"a"}, "no configuration of a registry"},
+		"another env":       {map[string]string{"a": "FOO=bar\n"}, []string{"a"}, "sets neither"},
+		"empty":             {map[string]string{"a": ""}, []string{"a"}, ""},
+		"two":               {map[string]string{"a": "version: 0.1\n", "b": "version: 0.1\n"}, []string{"a", "b"}, "are both configurations"},
+		"larger than bound": {map[string]string{"a": strings.Repeat("#", 1<<20+1)}, []string{"a"}, "larger than"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if s, err := written(t, c.files, c.give...); err == nil || !strings.Contains(err.Error(), c.words) {
+				t.Errorf("%+v, %v", s, err)
+			}
+		})
+	}
+}
+
+// What each version makes of a configuration. That it is so of the real ones is shown in e2e/doctor.
+func TestPredictions(t *testing.T) {
+	chain := issuer.Service{Name: "reg", Issuer: "auth", Verifier: issuer.VerifierChain, Algorithm: issuer.ES256, Lifetime: time.Minute}
+	with := func(change func(*issuer.Service)) issuer.Service {
+		s := chain
+		change(&s)
+		return s
+	}
+	pinned := with(func(s *issuer.Service) { s.Verifier = issuer.VerifierPinned })
+	pinnedRSA := with(func(s *issuer.Service) { s.Verifier, s.Algorithm = issuer.VerifierPinned, issuer.RS256 })
+	set := with(func(s *issuer.Service) { s.Verifier = issuer.VerifierJWKS })
+	edwards := with(func(s *issuer.Service) { s.Algorithm = issuer.EdDSA })
+	const distribution = "version: 0.1\nauth:\n  token:\n    realm: ADDRESS\n    service: reg\n    issuer: auth\n"
+	const zot = `{"http":{"auth":{"bearer":{"realm":"ADDRESS","service":"reg","cert":"bundle.pem"}}}}`
+	ours := func(w *world) string { return string(issuer.EncodeCertificates(w.ring.For("reg").Anchor)) }
+	jwks := func(w *world) string {
+		text, err := issuer.JWKS(w.ring.PublishedFor("reg"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	strange := newWorld(t, chain)
+	for name, c := range map[string]struct {
+		service      issuer.Service
+		text         string
+		bundle, jwks func(*world) string
+		want         string // verdicts in the order of verifiers
+		check        string
+		words        []string
+	}{
+		"fits":            {chain, distribution + "    rootcertbundle: bundle.pem\n", ours, nil, "accepts accepts accepts accepts", "stanza", nil},
+		"issuer":          {chain, strings.Replace(distribution, "issuer: auth", "issuer: auth/", 1) + "    rootcertbundle: bundle.pem\n", ours, nil, "refuses refuses refuses refuses", "issuer", []string{"config.yml:6", "services[0].issuer"}},
+		"service":         {chain, strings.Replace(distribution, "service: reg", "service: other", 1) + "    rootcertbundle: bundle.pem\n", ours, nil, "accepts accepts accepts accepts", "service", []string{"config.yml:5"}},
+		"no service":      {chain, strings.Replace(distribution, "    service: reg\n", "", 1) + "    rootcertbundle: bundle.pem\n", ours, nil, "accepts accepts accepts accepts", "service", []string{"names no service"}},
+		"no realm":        {chain, strings.Replace(distribution, "    realm: ADDRESS\n", "", 1) + "    rootcertbundle: bundle.pem\n", ours, nil, "accepts accepts accepts accepts", "realm", []string{"names no realm"}},
+		"realm elsewhere": {chain, strings.Replace(distribution, "ADDRESS", "https://auth.test/token", 1) + "    rootcertbundle: bundle.pem\n", ours, nil, "accepts accepts accepts accepts", "realm", []string{"config.yml:4", "server.public_url: https://auth.test"}},
+		"autoredirect":    {chain, distribution + "    rootcertbundle: bundle.pem\n    autoredirect: true\n", ours, nil, "accepts accepts accepts accepts", "realm", []string{"https://HOST/auth/token"}},
+		"another root":    {chain, distribution + "    rootcertbundle: bundle.pem\n", func(*world) string { return ours(strange) }, nil, "refuses refuses refuses refuses", "root", []string{"another root of the same name", "authserver key export > bundle.pem"}},
+		"the leaf":        {chain, distribution + "    rootcertbundle: bundle.pem\n", func(w *world) string { return string(issuer.EncodeCertificates(w.ring.For("reg").Chain[0])) }, nil, "accepts accepts accepts accepts", "root", []string{"not the root"}},
+		"a private key beside": {chain, distribution + "    rootcertbundle: bundle.pem\n", func(w *world) string {
+			return ours(w) + "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
+		}, nil, "does not start accepts accepts accepts", "bundle", []string{"holds a private key"}},
+		"no PEM":                 {chain, distribution + "    rootcertbundle: bundle.pem\n", func(*world) string { return "-----BEGIN nothing\n" }, nil, "does not start does not start does not start does not start", "bundle", nil},
+		"damaged":                {chain, distribution + "    rootcertbundle: bundle.pem\n", func(*world) string { return "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n" }, nil, "does not start does not start does not start does not start", "bundle", nil},
+		"no bundle":              {chain, distribution, nil, nil, "does not start does not start does not start does not start", "bundle", []string{"names no rootcertbundle"}},
+		"elsewhere":              {chain, distribution + "    rootcertbundle: /nowhere/x.pem\n", nil, nil, "cannot be told cannot be told cannot be told cannot be told", "bundle", []string{"give a copy"}},
+		"EdDSA":                  {edwards, distribution + "    rootcertbundle: bundle.pem\n", ours, nil, "refuses refuses accepts accepts", "algorithm", []string{"does not know EdDSA"}},
+		"algorithms":             {chain, distribution + "    rootcertbundle: bundle.pem\n    signingalgorithms: [RS256, EdDSA]\n", ours, nil, "accepts accepts refuses refuses", "algorithm", []string{"auth.token.signingalgorithms: [RS256, EdDSA, ES256]", "services[0].algorithm: RS256"}},
+		"chain, JWKS alone":      {chain, distribution + "    jwks: keys.json\n", nil, jwks, "does not start does not start refuses refuses", "verifier-kind", []string{"verifier: jwks"}},
+		"jwks":                   {set, distribution + "    jwks: keys.json\n", nil, jwks, "refuses refuses accepts accepts", "verifier-kind", []string{"knows no JWKS"}},
+		"jwks, certificates":     {set, distribution + "    rootcertbundle: bundle.pem\n", func(*world) string { return ours(strange) }, nil, "refuses refuses refuses refuses", "verifier-kind", []string{"has no JWKS"}},
+		"jwks, other keys":       {set, distribution + "    jwks: keys.json\n", nil, func(*world) string { return jwks(strange) }, "refuses refuses refuses refuses", "jwks", []string{"does not have the key that signs"}},
+		"jwks, empty":            {set, distribution + "    jwks: keys.json\n", nil, func(*world) string { return `{"keys":[]}` }, "refuses refuses does not start does not start", "jwks", nil},
+		"jwks, elsewhere":        {set, distribution + "    jwks: /nowhere/keys.json\n", nil, nil, "refuses refuses cannot be told cannot be told", "bundle", nil},
+		"zot":                    {pinned, zot, ours, nil, "does not start accepts accepts", "algorithm", []string{"RSA only"}},
+		"zot, RSA":               {pinnedRSA, zot, ours, nil, "accepts accepts accepts", "stanza", nil},
+		"zot, chain":             {chain, zot, ours, nil, "does not start refuses refuses", "verifier-kind", []string{"verifier: pinned"}},
+		"zot, another key":       {pinnedRSA, zot, func(*world) string { return ours(newWorld(t, pinnedRSA)) }, nil, "refuses refuses refuses", "key", nil},
+		"zot, no certificate":    {pinnedRSA, strings.Replace(zot, `,"cert":"bundle.pem"`, "", 1), nil, nil, "refuses refuses refuses", "bundle", []string{"names no certificate"}},
+		"zot, a JWKS":            {pinned, zot, jwks, nil, "refuses refuses accepts", "bundle", nil},
+		"chartmuseum":            {pinnedRSA, "AUTH_REALM=ADDRESS\nAUTH_SERVICE=reg\nAUTH_CERT_PATH=bundle.pem\n", ours, nil, "accepts", "stanza", nil},
+		"notary":                 {chain, `{"auth":{"type":"token","options":{"realm":"ADDRESS","service":"reg","issuer":"auth","rootcertbundle":"bundle.pem"}}}`, ours, nil, "accepts", "stanza", nil},
+		"capitals and an and":    {with(func(s *issuer.Service) { s.Name = "Reg&" }), strings.Replace(distribution, "service: reg", `service: "Reg&"`, 1) + "    rootcertbundle: /nowhere\n", nil, nil, "cannot be told cannot be told cannot be told cannot be told", "service-characters", []string{`"&"`}},
+		"certificates by itself": {chain, "", ours, nil, "accepts accepts accepts accepts accepts", "", nil},
+		"a JWKS by itself":       {set, "", nil, jwks, "refuses refuses accepts accepts refuses", "", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, c.service)
+			w.subject.Registry = ""
+			files := map[string]string{}
+			var give []string
+			if c.text != "" {
+				files["config.yml"], give = strings.Replace(c.text, "ADDRESS", w.registry.realm, 1), []string{"config.yml"}
+			}
+			if c.bundle != nil {
+				files["bundle.pem"] = c.bundle(w)
+			}
+			if c.jwks != nil {
+				files["keys.json"] = c.jwks(w)
+			}
+			if c.text == "" {
+				for name := range files {
+					give = append(give, name)
+				}
+			}
+			s, err := written(t, files, give...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.subject.Stanza = s
+			report := &doctor.Report{}
+			w.subject.Wiring(context.Background(), report)
+			var verdicts []string
+			for _, p := range report.Predictions {
+				verdicts = append(verdicts, p.Verdict)
+				if (p.Verdict == doctor.Accepts) != (len(p.Because) == 0) {
+					t.Errorf("%s %s because of %v", p.Verifier, p.Verdict, p.Because)
+				}
+			}
+			if got := strings.Join(verdicts, " "); got != c.want {
+				t.Errorf("verdicts %s\nwant     %s\n%s", got, c.want, show(report))
+			}
+			if strings.Contains(c.want, doctor.Accepts) && c.check != "service" && c.check != "realm" && report.Worst() == doctor.Error {
+				t.Errorf("an error, although it works with some versions\n%s", show(report))
+			}
+			if c.check != "" {
+				found := false
+				for _, f := range report.Findings {
+					text := fmt.Sprintf("%s %s %v", f.What, f.Why, f.Fixes)
+					all := f.Check == c.check
+					for _, word := range c.words {
+						all = all && strings.Contains(text, word)
+					}
+					found = found || all
+				}
+				if !found {
+					t.Errorf("no %s with %q in\n%s", c.check, c.words, show(report))
+				}
+			}
+		})
+	}
+}

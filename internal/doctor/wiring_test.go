@@ -1,0 +1,449 @@
+package doctor_test
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"authserver/internal/doctor"
+	"authserver/internal/issuer"
+)
+
+// A world is authserver as it is configured, a server that answers for it, and a registry. Tests bend one thing each.
+type world struct {
+	subject  *doctor.Subject
+	auth     func(http.ResponseWriter, *http.Request) // answers /token
+	registry *registry
+	services []issuer.Service
+	ring     *issuer.Keyring
+}
+
+// registry believes what it was told; nil fields are what fits.
+type registry struct {
+	realm, service, issuer string
+	refuses                func(claims claims, header jose.Header) bool
+	answer                 func(http.ResponseWriter, *http.Request) bool // true: it has answered
+	keysOf                 string                                        // the service whose key it trusts
+	old                    bool                                          // says invalid_token of a wrong signature too
+	ahead                  time.Duration
+}
+
+type claims struct {
+	Iss, Aud      string
+	Nbf, Iat, Exp int64
+}
+
+func newWorld(t *testing.T, services ...issuer.Service) *world {
+	t.Helper()
+	if len(services) == 0 {
+		services = []issuer.Service{
+			{Name: "registry.test", Issuer: "auth", Verifier: issuer.VerifierChain, Algorithm: issuer.ES256, Lifetime: 5 * time.Minute},
+			{Name: "zot.test", Issuer: "auth", Verifier: issuer.VerifierPinned, Algorithm: issuer.RS256, Lifetime: 5 * time.Minute},
+		}
+	}
+	w := &world{services: services, registry: &registry{service: services[0].Name, issuer: services[0].Issuer, keysOf: services[0].Name}}
+	var err error
+	w.ring, err = issuer.OpenKeyring(issuer.KeyConfig{DataDir: t.TempDir(), Name: "auth", Services: services, RotateEvery: time.Hour, Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	jwks, err := issuer.JWKS(w.ring.Published())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.auth = func(rw http.ResponseWriter, r *http.Request) {
+		name, _, basic := r.BasicAuth()
+		switch {
+		case r.Method == http.MethodPost, basic && name != "alice":
+			rw.WriteHeader(http.StatusUnauthorized)
+			fmt.Fprint(rw, `{"errors":[{"code":"UNAUTHORIZED"}]}`)
+		default:
+			token, err := issuer.Probe(services[0], w.ring.For(services[0].Name), issuer.Variant{}, time.Now())
+			if err != nil {
+				t.Error(err)
+			}
+			_ = json.NewEncoder(rw).Encode(map[string]string{"token": token})
+		}
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/token", func(rw http.ResponseWriter, r *http.Request) { w.auth(rw, r) })
+	mux.HandleFunc("/.well-known/jwks.json", func(rw http.ResponseWriter, _ *http.Request) { _, _ = rw.Write(jwks) })
+	auth := httptest.NewServer(mux)
+	t.Cleanup(auth.Close)
+	theirs := httptest.NewServer(http.HandlerFunc(w.greet))
+	t.Cleanup(theirs.Close)
+	public := strings.Replace(auth.URL, "127.0.0.1", "localhost", 1)
+	w.registry.realm = public + "/token"
+	w.subject = &doctor.Subject{
+		PublicURL: public, Services: services, Ring: w.ring, Running: true, Where: func(key string) string { return "authserver.yaml:" + key },
+		Registry: strings.Replace(theirs.URL, "127.0.0.1", "localhost", 1),
+		Client:   &http.Client{Timeout: 5 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+		Resolve:  func(string) []string { return nil }, Now: time.Now,
+	}
+	return w
+}
+
+// greet is GET /v2/ of distribution 3.
+func (w *world) greet(rw http.ResponseWriter, r *http.Request) {
+	reg := w.registry
+	rw.Header().Set("Date", time.Now().Add(reg.ahead).UTC().Format(http.TimeFormat))
+	if reg.answer != nil && reg.answer(rw, r) {
+		return
+	}
+	refuse := func(suffix string) {
+		rw.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm=%q,service=%q%s`, reg.realm, reg.service, suffix))
+		rw.WriteHeader(http.StatusUnauthorized)
+	}
+	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok {
+		refuse("")
+		return
+	}
+	parsed, err := jose.ParseSigned(token, []jose.SignatureAlgorithm{jose.ES256, jose.RS256, jose.EdDSA})
+	if err != nil {
+		refuse(`,error="invalid_token"`)
+		return
+	}
+	const invalid = `,error="invalid_token"`
+	key := w.ring.For(reg.keysOf)
+	if key == nil || parsed.Signatures[0].Header.KeyID != key.ID {
+		refuse(invalid)
+		return
+	}
+	payload, err := parsed.Verify(key.Public())
+	switch {
+	case err != nil && reg.old:
+		refuse(invalid)
+		return
+	case err != nil:
+		refuse("")
+		return
+	}
+	var c claims
+	_ = json.Unmarshal(payload, &c)
+	now := time.Now().Add(reg.ahead).Unix()
+	if c.Iss != reg.issuer || c.Aud != reg.service || now < c.Nbf-60 || now > c.Exp+60 || reg.refuses != nil && reg.refuses(c, parsed.Signatures[0].Protected) {
+		refuse(invalid)
+		return
+	}
+	fmt.Fprint(rw, "{}")
+}
+
+func (w *world) examine() *doctor.Report {
+	report := &doctor.Report{}
+	w.subject.Wiring(context.Background(), report)
+	return report
+}
+
+// want wants a finding of a check, with words in it and in its fixes.
+func want(t *testing.T, r *doctor.Report, check string, severity doctor.Severity, words ...string) {
+	t.Helper()
+	for _, f := range r.Findings {
+		text := fmt.Sprintf("%s %s %v", f.What, f.Why, f.Fixes)
+		if f.Check == check && f.Severity == severity && !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(text, w) }) {
+			if severity > doctor.OK && f.Docs != "docs/doctor.md#"+check {
+				t.Errorf("it points to %q", f.Docs)
+			}
+			return
+		}
+	}
+	t.Errorf("no %s %s with %q in\n%s", severity, check, words, show(r))
+}
+
+func show(r *doctor.Report) string {
+	text, _ := json.MarshalIndent(r, "", "  ")
+	return string(text)
+}
+
+func TestNothingIsWrong(t *testing.T) {
+	w := newWorld(t)
+	w.subject.User, w.subject.Password = "alice", "secret"
+	r := w.examine()
+	if r.Worst() != doctor.OK {
+		t.Error(show(r))
+	}
+	want(t, r, "public-url", doctor.OK, "gives tokens")
+	want(t, r, "login", doctor.OK, "alice")
+	want(t, r, "trial", doctor.OK, `takes a token of ours for "registry.test"`)
+}
+
+func TestWhyARegistryRefuses(t *testing.T) {
+	for name, c := range map[string]struct {
+		bend     func(*world)
+		check    string
+		severity doctor.Severity
+		words    []string
+	}{
+		"issuer, guessed":       {func(w *world) { w.registry.issuer = w.subject.PublicURL + "/" }, "issuer", doctor.Error, []string{`{registry  auth.token.issuer: auth}`, "authserver.yaml:services[0].issuer"}},
+		"issuer, not guessed":   {func(w *world) { w.registry.issuer = "nobody knows" }, "issuer", doctor.Error, []string{"trusts our key"}},
+		"issuer or root":        {func(w *world) { w.registry.issuer, w.registry.old = "nobody knows", true }, "root", doctor.Error, []string{"does not trust the key", "or has another issuer"}},
+		"root":                  {func(w *world) { w.registry.keysOf = "" }, "root", doctor.Error, []string{"authserver key export > FILE, then restart"}},
+		"another service's key": {func(w *world) { w.registry.keysOf = "zot.test" }, "verifier-kind", doctor.Error, []string{`"zot.test"`, "services[0].verifier: pinned"}},
+		"clock":                 {func(w *world) { w.registry.ahead = -3 * time.Minute }, "clock", doctor.Error, []string{"valid for two days"}},
+		"clock, by the date":    {func(w *world) { w.registry.ahead = 25 * time.Second }, "clock", doctor.Warning, []string{"the registry is 25s ahead of"}},
+		"JWKS alone": {func(w *world) {
+			w.registry.refuses = func(_ claims, h jose.Header) bool {
+				_, err := h.Certificates(x509.VerifyOptions{})
+				return !errors.Is(err, jose.ErrMissingX5cHeader)
+			}
+		}, "verifier-kind", doctor.Error, []string{"without certificates only", "verifier: jwks"}},
+		"service":         {func(w *world) { w.registry.service = "other" }, "service", doctor.Error, []string{`"other"`, `services has "registry.test", "zot.test"`, `- name: "other"`, "auth.token.service: registry.test"}},
+		"realm, nobody":   {func(w *world) { w.registry.realm = "http://localhost:1/token" }, "realm", doctor.Error, []string{"nobody listens at localhost:1"}},
+		"realm, alias":    {func(w *world) { w.registry.realm = strings.Replace(w.registry.realm, "localhost", "127.0.0.1", 1) }, "realm", doctor.Warning, []string{"answers there too"}},
+		"realm, not HTTP": {func(w *world) { w.registry.realm = "file:///etc/passwd" }, "realm", doctor.Error, []string{"file:///etc/passwd"}},
+		"open":            {func(w *world) { w.registry.answer = always(http.StatusOK, "") }, "registry-open", doctor.Error, []string{"asks nobody"}},
+		"basic":           {func(w *world) { w.registry.answer = always(http.StatusUnauthorized, `Basic realm="x"`) }, "not-token", doctor.Error, []string{"basic"}},
+		"no challenge":    {func(w *world) { w.registry.answer = always(http.StatusUnauthorized, "") }, "challenge", doctor.Error, nil},
+		"no registry":     {func(w *world) { w.registry.answer = always(http.StatusNotFound, "") }, "registry", doctor.Error, []string{"404"}},
+		"broken":          {func(w *world) { w.registry.answer = always(http.StatusInternalServerError, "") }, "registry", doctor.Error, []string{"500"}},
+		"down":            {func(w *world) { w.subject.Registry = "http://localhost:1" }, "registry", doctor.Error, []string{"nobody listens"}},
+		"no address":      {func(w *world) { w.subject.Registry = "registry.test" }, "registry", doctor.Error, []string{"https://"}},
+		"redirect": {func(w *world) {
+			w.registry.answer = func(rw http.ResponseWriter, r *http.Request) bool {
+				http.Redirect(rw, r, "https://elsewhere.test/v2/", http.StatusMovedPermanently)
+				return true
+			}
+		}, "registry", doctor.Error, []string{"--registry https://elsewhere.test"}},
+		"keys unknown": {func(w *world) { w.subject.Ring = nil }, "trial", doctor.Note, []string{"the keys cannot be read"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			c.bend(w)
+			want(t, w.examine(), c.check, c.severity, c.words...)
+		})
+	}
+}
+
+func always(status int, challenge string) func(http.ResponseWriter, *http.Request) bool {
+	return func(rw http.ResponseWriter, _ *http.Request) bool {
+		if challenge != "" {
+			rw.Header().Set("WWW-Authenticate", challenge)
+		}
+		rw.WriteHeader(status)
+		return true
+	}
+}
+
+// A password goes to our own address and to no other.
+func TestAPasswordIsForUsAlone(t *testing.T) {
+	w := newWorld(t)
+	w.subject.User, w.subject.Password = "alice", "secret"
+	asked := false
+	thief := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		asked = true
+		if r.Header.Get("Authorization") != "" {
+			t.Errorf("the realm was told %q", r.Header.Get("Authorization"))
+		}
+	}))
+	defer thief.Close()
+	w.registry.realm = thief.URL + "/token"
+	r := w.examine()
+	if !asked {
+		t.Error("the realm was not looked at")
+	}
+	if strings.Contains(show(r), "secret") {
+		t.Error("the password stands in the report")
+	}
+}
+
+func TestTheWayToUs(t *testing.T) {
+	for name, c := range map[string]struct {
+		bend     func(w *world, before http.HandlerFunc) http.HandlerFunc
+		check    string
+		severity doctor.Severity
+		words    []string
+	}{
+		"redirect": {func(_ *world, _ http.HandlerFunc) http.HandlerFunc {
+			return func(rw http.ResponseWriter, r *http.Request) {
+				http.Redirect(rw, r, "https://auth.test/token", http.StatusMovedPermanently)
+			}
+		}, "redirect", doctor.Error, []string{"server.public_url: https://auth.test"}},
+		"redirect of POST": {func(_ *world, before http.HandlerFunc) http.HandlerFunc {
+			return func(rw http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodPost {
+					http.Redirect(rw, r, "/token/", http.StatusFound)
+					return
+				}
+				before(rw, r)
+			}
+		}, "redirect", doctor.Error, []string{"POST"}},
+		"no POST": {func(_ *world, before http.HandlerFunc) http.HandlerFunc {
+			return func(rw http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodPost {
+					http.Error(rw, "no", http.StatusForbidden)
+					return
+				}
+				before(rw, r)
+			}
+		}, "post", doctor.Error, []string{"403"}},
+		"no Authorization": {func(_ *world, before http.HandlerFunc) http.HandlerFunc {
+			return func(rw http.ResponseWriter, r *http.Request) {
+				r.Header.Del("Authorization")
+				before(rw, r)
+			}
+		}, "authorization-header", doctor.Error, nil},
+		"wants a password": {func(_ *world, _ http.HandlerFunc) http.HandlerFunc {
+			return func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusUnauthorized) }
+		}, "public-url", doctor.Error, []string{"wants a password from everybody"}},
+		"bad gateway": {func(_ *world, _ http.HandlerFunc) http.HandlerFunc {
+			return func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusBadGateway) }
+		}, "public-url", doctor.Error, []string{"502"}},
+		"somebody else": {func(_ *world, _ http.HandlerFunc) http.HandlerFunc {
+			return func(rw http.ResponseWriter, _ *http.Request) { fmt.Fprint(rw, "<html>") }
+		}, "public-url", doctor.Error, []string{"no token", "pass /token on"}},
+		"wrong password": {func(w *world, before http.HandlerFunc) http.HandlerFunc {
+			w.subject.User = "bob"
+			return before
+		}, "login", doctor.Error, []string{"not correct"}},
+		"held back": {func(w *world, before http.HandlerFunc) http.HandlerFunc {
+			w.subject.User = "bob"
+			return func(rw http.ResponseWriter, r *http.Request) {
+				if name, _, _ := r.BasicAuth(); name == "bob" {
+					rw.WriteHeader(http.StatusTooManyRequests)
+					return
+				}
+				before(rw, r)
+			}
+		}, "login", doctor.Error, []string{"429"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.auth = c.bend(w, w.auth)
+			want(t, w.examine(), c.check, c.severity, c.words...)
+		})
+	}
+}
+
+func TestAServerWithOtherKeys(t *testing.T) {
+	w, other := newWorld(t), newWorld(t)
+	w.subject.Ring = other.ring
+	want(t, w.examine(), "other-keys", doctor.Error, "issuer.data_dir")
+}
+
+func TestNobodyRuns(t *testing.T) {
+	w := newWorld(t)
+	w.subject.PublicURL, w.subject.Registry, w.subject.Running = "http://localhost:1", "", false
+	want(t, w.examine(), "public-url", doctor.Note, "nobody listens")
+	w.subject.Running = true
+	want(t, w.examine(), "public-url", doctor.Error, "nobody listens")
+}
+
+func TestTLSAsClientsSeeIt(t *testing.T) {
+	w := newWorld(t)
+	server := httptest.NewTLSServer(http.NotFoundHandler())
+	defer server.Close()
+	w.subject.PublicURL = server.URL
+	want(t, w.examine(), "public-url", doctor.Error, "signed by nobody whom this machine trusts")
+	client := *server.Client()
+	w.subject.Client = &client
+	w.subject.PublicURL = strings.Replace(server.URL, "127.0.0.1", "localhost", 1)
+	want(t, w.examine(), "public-url", doctor.Error, "is not for that name", "localhost")
+	w.subject.PublicURL = strings.Replace(server.URL, "https:", "http:", 1)
+	want(t, w.examine(), "public-url", doctor.Error, "400")
+	w.subject.PublicURL = strings.Replace(w.registry.realm[:len(w.registry.realm)-len("/token")], "http:", "https:", 1)
+	want(t, w.examine(), "public-url", doctor.Error, "does not speak TLS")
+}
+
+func TestRealmsThatClientsRefuse(t *testing.T) {
+	for _, c := range []struct {
+		realm, registry, check string
+		severity               doctor.Severity
+	}{
+		{"http://auth.test/token", "https://registry.test", "realm-scheme", doctor.Error},
+		{"http://auth.test/token", "http://registry.test", "realm-scheme", doctor.Warning},
+		{"https://10.0.0.1/token", "https://registry.test", "realm-address", doctor.Error},
+		{"https://10.0.0.1:5001/token", "https://10.0.0.1", "realm-address", doctor.Warning},
+		{"https://203.0.113.9/token", "https://registry.test", "realm-address", doctor.Warning},
+		{"https://private.test/token", "https://registry.test", "realm-address", doctor.Warning},
+		{"https://auth.test/Token", "https://registry.test", "realm-characters", doctor.Warning},
+		{"https://auth.test/token?a=b", "https://registry.test", "realm-characters", doctor.Warning},
+		{"https://auth.test/token", "https://registry.test", "", doctor.OK},
+		{"https://private.test/token", "https://alsoprivate.test", "", doctor.OK},
+		{"https://private.test/token", "https://private.test", "", doctor.OK},
+		{"https://10.0.0.1/token", "https://10.0.0.1", "realm-address", doctor.Warning},
+	} {
+		t.Run(c.realm+" "+c.registry, func(t *testing.T) {
+			w := newWorld(t)
+			w.subject.Resolve = func(host string) []string {
+				if strings.Contains(host, "private") {
+					return []string{"192.168.1.1"}
+				}
+				return []string{"203.0.113.9"}
+			}
+			real := w.subject.Registry
+			w.subject.Registry, w.subject.PublicURL = c.registry, strings.TrimSuffix(c.realm, "/token")
+			w.registry.realm = c.realm
+			w.subject.Client.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
+				if strings.HasSuffix(r.URL.Path, "/v2/") {
+					r.URL.Scheme, r.URL.Host = "http", strings.TrimPrefix(real, "http://")
+				} else {
+					return nil, fmt.Errorf("not here")
+				}
+				return http.DefaultTransport.RoundTrip(r)
+			})
+			report := w.examine()
+			if c.check != "" {
+				want(t, report, c.check, c.severity)
+				return
+			}
+			for _, f := range report.Findings {
+				if strings.HasPrefix(f.Check, "realm") {
+					t.Errorf("%s: %s", f.Check, f.What)
+				}
+			}
+		})
+	}
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// What the registry's files say and what it does are put together.
+func TestARegistryThatWasNotRestarted(t *testing.T) {
+	w := newWorld(t)
+	w.registry.keysOf = ""
+	w.subject.Stanza = w.stanza(t, "registry.test", "auth", issuer.EncodeCertificates(w.ring.Roots()...))
+	want(t, w.examine(), "restart", doctor.Error, "not restarted", "config.yml")
+
+	w.subject.Stanza = w.stanza(t, "registry.test", "other", issuer.EncodeCertificates(w.ring.Roots()...))
+	w.registry.issuer, w.registry.keysOf = "other", "registry.test"
+	r := w.examine()
+	want(t, r, "issuer", doctor.Error, "config.yml:6", "auth.token.issuer: auth")
+	if n := strings.Count(show(r), `"check": "issuer"`); n != 1 {
+		t.Errorf("the issuer is said %d times\n%s", n, show(r))
+	}
+	w.subject.Stanza = w.stanza(t, "registry.test", "auth", issuer.EncodeCertificates(newWorld(t).ring.Roots()...))
+	w.registry.keysOf = ""
+	want(t, w.examine(), "trial", doctor.Error, "as what stands above")
+}
+
+// stanza is a distribution's configuration, with its certificates beside it.
+func (w *world) stanza(t *testing.T, service, name string, bundle []byte) *doctor.Stanza {
+	t.Helper()
+	dir := t.TempDir()
+	text := fmt.Sprintf("version: 0.1\nauth:\n  token:\n    realm: %s\n    service: %s\n    issuer: %s\n    rootcertbundle: /etc/registry/bundle.pem\n", w.registry.realm, service, name)
+	if err := os.WriteFile(filepath.Join(dir, "config.yml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "bundle.pem"), bundle, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := doctor.ReadStanza(filepath.Join(dir, "config.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
