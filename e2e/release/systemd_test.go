@@ -94,6 +94,7 @@ func (m typist) token(t *testing.T, url, flags string) string {
 // From nothing to a pushed image, then what production wants, as the page says, under a real systemd with all of the unit's
 // hardening. What the system call filter forbids is deadly here, so that nothing is refused without being noticed.
 func TestSystemd(t *testing.T) {
+	released(t)
 	started := time.Now()
 	m := newTypist(t)
 	m.Type(t, `mkdir -p /run/systemd/system/authserver.service.d
