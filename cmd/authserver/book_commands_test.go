@@ -35,7 +35,7 @@ func TestEveryShownCommandIsRun(t *testing.T) {
 		for _, b := range p.blocks {
 			switch b.language {
 			case "sh", "bash", "shell", "shell-session", "terminal":
-				if !strings.HasPrefix(b.text, "#!") && !strings.HasPrefix(b.text, "# ") {
+				if !strings.HasPrefix(b.text, "#!") && !strings.HasPrefix(b.text, "# ") && !strings.HasPrefix(b.note, "from ") {
 					t.Errorf("%s: what is to be typed stands in ```console, with \"$ \"; a script begins with #! or its name in a comment", p.at(b.number))
 				}
 				continue
@@ -72,10 +72,11 @@ func TestEveryShownCommandIsRun(t *testing.T) {
 	}
 }
 
-// names tells whether a test reads a page: by its path, or by folder and name.
+// names tells whether a test reads a page: by its path, by folder and name, or as all that is in a folder.
 func names(source, file string) bool {
 	folder, name := path.Split(file)
-	return strings.Contains(source, file) || strings.Contains(source, folder) && strings.Contains(source, `"`+strings.TrimSuffix(name, ".md")+`"`)
+	return strings.Contains(source, file) ||
+		strings.Contains(source, folder) && (strings.Contains(source, `"`+strings.TrimSuffix(name, ".md")+`"`) || strings.Contains(source, `"*.md"`))
 }
 
 // testsOf is every test of the project, with the sources that have one of that name.
@@ -118,8 +119,8 @@ func TestShownCommandsExist(t *testing.T) {
 	for _, p := range book(t) {
 		for _, l := range p.prose {
 			for _, m := range codeSpan.FindAllStringSubmatch(l.text, -1) {
-				first, rest, _ := strings.Cut(m[1], " ")
-				if found, _, err := root.Find([]string{first}); err == nil && found != root && found.HasSubCommands() && rest != "" { // `token list`
+				words := strings.Fields(m[1])
+				if found, _, err := root.Find(words); err == nil && found.Parent() != nil && found.Parent() != root { // `token list`
 					m[1] = "authserver " + m[1]
 				}
 				try(p.at(l.number), m[1])
@@ -287,8 +288,7 @@ func fragment(t *testing.T, where, text string, known map[string]bool) int {
 
 // notYet are pages that are being written anew; these exceptions end with that.
 func notYet(file string) bool {
-	return startsWithAny(file, "deploy/kubernetes/", "deploy/compose/", "deploy/README.md", "docs/registries", "docs/clients",
-		"README.md", "docs/accounts.md", "docs/api.md", "docs/docker-auth.md", "docs/keys.md", "docs/performance.md", "docs/webhook.md")
+	return startsWithAny(file, "deploy/kubernetes/", "deploy/compose/")
 }
 
 // linkedLater are pages that the index will name once they are there.
@@ -296,6 +296,9 @@ func linkedLater(file string) bool {
 	return startsWithAny(file, "deploy/", "docs/kubernetes", "docs/systemd", "docs/release", "docs/alerts", "docs/logs", "docs/registries/", "docs/clients/",
 		"docs/migrating/", "docs/doctor", "docs/dependencies.md", "docs/reference/", "docs/tracing", "docs/dashboard", "docs/helm", "docs/runbooks/", "CHANGELOG.md")
 }
+
+// toCome are links to what the same others write.
+var toCome = []string{"docs/logs.md", "docs/migrating", "deploy/README.md#the-image"}
 
 func startsWithAny(s string, starts ...string) bool {
 	return slices.ContainsFunc(starts, func(start string) bool { return strings.HasPrefix(s, start) })

@@ -80,6 +80,7 @@ func (h *hand) checkGeneration(c *config.Config, file string, db *store.Store, s
 	r.Add(doctor.Finding{Check: "config", What: fmt.Sprintf("%s: %s, %s, %s", file, count(len(c.Services), "service"), count(g.policy.Len(), "rule"), count(len(c.Users), "user backend"))})
 	if root := g.ring.RootFile; root != "" && c.Issuer.Keys.Store == config.KeysInDataDir {
 		if _, err := os.Stat(strings.TrimSuffix(root, ".key") + ".crt"); errors.Is(err, fs.ErrNotExist) {
+			s.NoKeys = true
 			r.Add(fault("keys", doctor.Note, "there are no keys yet in "+c.Issuer.DataDir, "They are made at the first start. What registries make of our tokens cannot be told before.", doctor.Fix{Side: doctor.Ours, Do: "authserver serve, or authserver key export"}))
 			return
 		}

@@ -68,20 +68,10 @@ Start with:  authserver init DIR  &&  authserver serve --config DIR/authserver.y
 	flags.StringVar(&h.configFile, "config", "", "configuration file (default ./authserver.yaml, then /etc/authserver/authserver.yaml)")
 	flags.StringArrayVar(&h.sets, "set", nil, "set a key of the configuration, as in --set log.level=debug (may be repeated)")
 	root.AddCommand(
-		h.initCommand(),
-		h.serveCommand(),
-		h.healthCommand(),
-		h.configCommand(),
-		h.userCommand(),
-		h.groupCommand(),
-		h.tokenCommand(),
-		h.databaseCommand(),
-		h.aclCommand(),
-		h.keyCommand(),
-		h.importCommand(),
-		h.doctorCommand(),
-		h.versionCommand(),
-		h.manCommand(),
+		h.initCommand(), h.serveCommand(), h.healthCommand(), h.doctorCommand(),
+		h.configCommand(), h.aclCommand(), h.keyCommand(),
+		h.userCommand(), h.groupCommand(), h.tokenCommand(), h.databaseCommand(),
+		h.importCommand(), h.versionCommand(), h.manCommand(),
 	)
 	return root
 }

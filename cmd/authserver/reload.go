@@ -134,9 +134,11 @@ func (s *service) use(g *generation, stamp string) {
 	}
 	root := map[string]time.Time{}
 	if g.ring.Root != nil {
-		root[issuer.RootID(g.ring.Root)] = g.ring.Root.NotAfter
+		id, end := issuer.RootID(g.ring.Root), g.ring.Root.NotAfter
+		expiry[id], root[id] = end, end
 	}
-	s.lasting.metrics.SigningKeys(expiry, root)
+	s.lasting.metrics.SigningKeys(expiry)
+	s.lasting.metrics.Roots(root)
 	for _, warning := range g.ring.Warnings {
 		s.lasting.log.Warn(warning)
 	}

@@ -193,6 +193,19 @@ func (s *service) run(ctx context.Context, public, ops net.Listener, e events) e
 	return errors.Join(err, publicServer.Shutdown(drain), opsServer.Close())
 }
 
+// watch shows in the metrics what can be asked at any time.
+func (s *service) watch(public *server.Connections) {
+	m := s.lasting.metrics
+	m.WatchReady(s.ready.Load)
+	m.WatchConnections(public.Count)
+	m.WatchWaiting(s.lasting.guard.Waiting)
+	disks := map[string]string{"data": s.running.Issuer.DataDir}
+	if file := s.lasting.audit.File(); file != "" {
+		disks["audit"] = filepath.Dir(file)
+	}
+	m.WatchDisks(disks)
+}
+
 // listen opens an address, or takes over the socket that the service manager has opened.
 func (s *service) listen(address string) (net.Listener, error) {
 	if name, ok := strings.CutPrefix(address, "systemd:"); ok {
@@ -205,18 +218,6 @@ func (s *service) listen(address string) (net.Listener, error) {
 func (s *service) tell(lines ...string) {
 	if err := s.manager.Notify(lines...); err != nil {
 		s.lasting.log.Warn("the service manager cannot be told how things are", "error", err.Error())
-	}
-}
-
-// watch shows in the metrics what can be asked at any time.
-func (s *service) watch(public *server.Connections) {
-	m := s.lasting.metrics
-	m.WatchReady(s.ready.Load)
-	m.WatchConnections(public.Count)
-	m.WatchWaiting(s.lasting.guard.Waiting)
-	m.WatchFilesystem("data", s.running.Issuer.DataDir)
-	if file := s.lasting.audit.File(); file != "" {
-		m.WatchFilesystem("audit", filepath.Dir(file))
 	}
 }
 

@@ -99,12 +99,15 @@ func (r *reader) terminal(command string) (string, error) {
 	defer timer.Stop()
 	err = cmd.Wait()
 	keyboard.Close()
-	text := strings.ReplaceAll(screen.String(), "\r", "")
+	text := bold.ReplaceAllString(strings.ReplaceAll(screen.String(), "\r", ""), "")
 	return strings.NewReplacer(given...).Replace(moves.ReplaceAllString(text, "\n")), err
 }
 
 // moves are what a terminal does beside letters: docker draws its progress over what stands there.
-var moves = regexp.MustCompile(`\x1b\[[0-9;?]*[A-Za-z]`)
+var (
+	bold  = regexp.MustCompile(`\x1b\[[0-9;]*m`)
+	moves = regexp.MustCompile(`\x1b\[[0-9;?]*[A-Za-z]`)
+)
 
 // screen is what stands on a terminal.
 type screen struct {
@@ -130,7 +133,7 @@ func (s *screen) String() string {
 }
 
 // differs is what is different each time, the longest kinds first: times, days, secrets, and ids and the like, which have a digit.
-var differs = regexp.MustCompile(`\d{4}-\d\d-\d\dT[\d:.]+Z|\d{4}-\d\d-\d\d(?: \d\d:\d\d)?|as[ar]t_[0-9A-Za-z]+|\b[a-z]*[0-9][0-9a-z]{7,24}\b`)
+var differs = regexp.MustCompile(`\d{4}-\d\d-\d\dT[\d:.]+Z|\d{4}-\d\d-\d\d(?: \d\d:\d\d)?|as[ar]t_(?:[0-9A-Za-z]+|…)|\b[a-z]*[0-9][0-9a-z]{7,24}\b`)
 
 var kinds = []string{`\d{4}-\d\d-\d\dT[\d:.]+Z`, `\d{4}-\d\d-\d\d(?: \d\d:\d\d)?`, `as[ar]t_[0-9A-Za-z]+`, `[0-9a-z]{7,25}`}
 
@@ -150,7 +153,7 @@ func (r *reader) compare(page string, step harness.Step, printed string) {
 	}
 	var samples []string
 	pattern := ""
-	for line := range strings.Lines(tidy(r.here(step.Prints))) {
+	for line := range strings.Lines(tidy(strings.NewReplacer(r.put...).Replace(step.Prints))) {
 		line = strings.TrimSuffix(line, "\n")
 		if line == "…" {
 			pattern += `(?:.*\n)*?`
@@ -159,9 +162,17 @@ func (r *reader) compare(page string, step harness.Step, printed string) {
 		at := 0
 		for _, m := range differs.FindAllStringIndex(line, -1) {
 			sample := line[m[0]:m[1]]
-			kind := slices.IndexFunc(kinds, func(k string) bool { return regexp.MustCompile("^(?:" + k + ")$").MatchString(sample) })
-			pattern += regexp.QuoteMeta(line[at:m[0]]) + "(" + kinds[kind] + ")"
-			samples, at = append(samples, sample), m[1]
+			pattern += regexp.QuoteMeta(line[at:m[0]])
+			at = m[1]
+			if was, known := r.seen[sample]; known && !strings.Contains(sample, "…") {
+				pattern += regexp.QuoteMeta(was)
+				continue
+			}
+			kind := slices.IndexFunc(kinds, func(k string) bool {
+				return regexp.MustCompile("^(?:" + k + ")$").MatchString(strings.ReplaceAll(sample, "…", "x"))
+			})
+			pattern += "(" + kinds[kind] + ")"
+			samples = append(samples, sample)
 		}
 		pattern += regexp.QuoteMeta(line[at:]) + "\n"
 	}

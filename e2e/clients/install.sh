@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs every real client that the flows use. Quick when all is there already.
+# Installs every real client that the flows use, and what watches authserver, or those named of the ones that are built: install.sh crane helm.
+# Quick when all is there already.
 # Debian's own packages come through apt, the others are built from pinned
 # module versions into e2e/.cache/bin. Whatever cannot be installed is an error.
 set -eu
@@ -18,6 +19,10 @@ PATH=$PATH:/usr/sbin:/sbin
 
 missing() { ! command -v "$1" >/dev/null 2>&1; }
 
+only=" $* "
+# wanted NAME: was it named, or none?
+wanted() { [ "$only" = "  " ] || case "$only" in *" $1 "*) ;; *) false ;; esac; }
+
 # --- apt -----------------------------------------------------------------
 packages=
 missing skopeo && packages="$packages skopeo"
@@ -25,13 +30,15 @@ missing podman && packages="$packages podman"
 missing crun && missing runc && packages="$packages crun"
 { missing containerd || missing ctr; } && packages="$packages containerd"
 { missing dockerd || missing docker; } && packages="$packages docker.io"
+missing curl && packages="$packages curl"
 missing openssl && packages="$packages openssl"
 /usr/bin/python3 -c 'import jwt, cryptography' 2>/dev/null || packages="$packages python3-jwt python3-cryptography"
-missing jq && packages="$packages jq"
 missing iptables && packages="$packages iptables"
+{ missing prometheus || missing promtool; } && packages="$packages prometheus"
+missing jq && packages="$packages jq"
 
 # shellcheck disable=SC2086 # the list is meant to be split
-./apt.sh $packages
+[ $# -gt 0 ] || ./apt.sh $packages
 
 # --- Go ------------------------------------------------------------------
 export CGO_ENABLED=0
@@ -39,15 +46,15 @@ export CGO_ENABLED=0
 # have NAME VERSION: is that very version in the cache?
 have() { [ -x "$bin/$1" ] && [ "$(cat "$bin/$1.version" 2>/dev/null)" = "$2" ]; }
 
-if ! have crane $crane_version; then
+if wanted crane && ! have crane $crane_version; then
 	GOBIN=$bin go install github.com/google/go-containerregistry/cmd/crane@$crane_version
 	echo $crane_version >"$bin/crane.version"
 fi
-if ! have regctl $regctl_version; then
+if wanted regctl && ! have regctl $regctl_version; then
 	GOBIN=$bin go install github.com/regclient/regclient/cmd/regctl@$regctl_version
 	echo $regctl_version >"$bin/regctl.version"
 fi
-if ! have helm "$helm_version-1.34"; then
+if wanted helm && ! have helm "$helm_version-1.34"; then
 	# Without a cluster it renders for this Kubernetes, as its releases do; else for 1.20.
 	k8s=
 	for package in chartutil lint/rules; do
@@ -56,7 +63,7 @@ if ! have helm "$helm_version-1.34"; then
 	GOBIN=$bin go install -ldflags "-s -w$k8s" helm.sh/helm/v3/cmd/helm@$helm_version
 	echo "$helm_version-1.34" >"$bin/helm.version"
 fi
-if ! have oras $oras_version; then
+if wanted oras && ! have oras $oras_version; then
 	# oras.land/oras cannot be had by "go install" from every proxy (it asks for
 	# the list of versions); downloading the one version and building it works.
 	src=$(cd / && go mod download -json oras.land/oras@$oras_version | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
@@ -70,8 +77,8 @@ fi
 
 # --- all there? ----------------------------------------------------------
 PATH=$bin:$PATH
-for client in docker dockerd podman skopeo containerd ctr crane regctl oras helm; do
-	if missing "$client"; then
+for client in docker dockerd podman skopeo containerd ctr crane regctl oras helm prometheus promtool jq curl script; do
+	if wanted "$client" && missing "$client"; then
 		echo "install.sh: $client is still missing" >&2
 		exit 1
 	fi

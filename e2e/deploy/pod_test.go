@@ -24,11 +24,11 @@ type running struct {
 
 // runPod runs the container with the arguments, environment, files, modes, user and restrictions of the manifests. Only
 // the ports are others, since dockerd has no network here but the host's.
-func runPod(t *testing.T, d docker, name string, o objects, given files, more ...string) running {
+func runPod(t *testing.T, d docker, name, listen, ops string, o objects, given files) running {
 	t.Helper()
 	deployment, c := o.server(t)
 	spec := deployment.Spec.Template.Spec
-	r := running{docker: d, name: name, listen: localhost(t), ops: localhost(t), container: c, root: o.rootfs(t, given)}
+	r := running{docker: d, name: name, listen: listen, ops: ops, container: c, root: o.rootfs(t, given)}
 	args := []string{"run", "--detach", "--name", name, "--network", "host",
 		"--user", fmt.Sprintf("%d:%d", *spec.SecurityContext.RunAsUser, *spec.SecurityContext.RunAsGroup),
 		"--group-add", fmt.Sprint(*spec.SecurityContext.FSGroup),
@@ -43,7 +43,7 @@ func runPod(t *testing.T, d docker, name string, o objects, given files, more ..
 	for _, capability := range c.SecurityContext.Capabilities.Drop {
 		args = append(args, "--cap-drop", string(capability))
 	}
-	for _, variable := range slices.Concat(environment(t, c, given), more) {
+	for _, variable := range environment(t, c, given) {
 		args = append(args, "--env", variable)
 	}
 	if err := os.Chmod(r.root, 0o755); err != nil {
@@ -89,7 +89,7 @@ func (r running) process(t *testing.T) {
 
 // overlays/single as it is shipped: the first user, a token, and the same root after a restart.
 func kustomizeFlow(t *testing.T, d docker) {
-	r := runPod(t, d, "kustomize", kustomized(t, "single"), nil)
+	r := runPod(t, d, "kustomize", localhost(t), localhost(t), kustomized(t, "single"), nil)
 	r.process(t)
 	const password = "correct horse battery staple"
 	r.authserver(password+"\n", "user", "add", "admin", "--password-stdin")

@@ -74,6 +74,11 @@ func (i issuer) token(t *testing.T, service, scope string) string {
 // fetchToken fetches a token; without a user, as anybody.
 func fetchToken(t *testing.T, base, user, password, service, scope string) string {
 	t.Helper()
+	return fetchTokenBy(t, http.DefaultClient, base, user, password, service, scope)
+}
+
+func fetchTokenBy(t *testing.T, client *http.Client, base, user, password, service, scope string) string {
+	t.Helper()
 	request, err := http.NewRequest("GET", base+"/token?"+url.Values{"service": {service}, "scope": {scope}}.Encode(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +86,7 @@ func fetchToken(t *testing.T, base, user, password, service, scope string) strin
 	if user != "" {
 		request.SetBasicAuth(user, password)
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := client.Do(request)
 	if err != nil {
 		t.Fatal(err)
 	}

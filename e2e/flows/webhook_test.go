@@ -64,7 +64,7 @@ func documentedOPA(t testing.TB, words string, files map[string]string) *harness
 	t.Helper()
 	page := string(harness.ReadFile(t, filepath.Join(harness.Root(t), "..", "docs", "webhook.md")))
 	for line := range strings.Lines(page) {
-		if !strings.HasPrefix(line, "opa run ") || !strings.Contains(line, words) {
+		if line = strings.TrimPrefix(line, "$ "); !strings.HasPrefix(line, "opa run ") || !strings.Contains(line, words) {
 			continue
 		}
 		args := strings.Fields(line)[1:]

@@ -64,7 +64,7 @@ func StartAuthserver(t testing.TB, o Options) *Authserver {
 	a.URL, a.Ops = fmt.Sprintf("http://localhost:%d", port), "http://"+ops
 
 	out := a.run(t, "", "init", a.Dir, "--service", o.Service, "--public-url", a.URL,
-		"--listen", listen, "--ops-listen", ops, "-o", "json")
+		"--listen", listen, "--ops-listen", ops, "--set", "passwords.bcrypt_cost=4", "-o", "json")
 	var made struct {
 		Admin    string `json:"admin"`
 		Password string `json:"password"`

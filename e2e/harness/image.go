@@ -3,6 +3,7 @@ package harness
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -15,7 +16,7 @@ import (
 // Docker's schema 2, which registries of every age take.
 type Image struct {
 	Layer   string // a tar
-	Archive string // as written by "docker save"; loads as the tag "made:1"
+	Archive string // as written by "docker save"; loads as its tag
 	Layout  string // an OCI layout; the tag is "1"
 	Digest  string // of the manifest in Layout
 }
@@ -23,17 +24,34 @@ type Image struct {
 // MakeImage makes an image with one file. Images of different content share nothing.
 func MakeImage(t testing.TB, content string) Image {
 	t.Helper()
+	return makeImage(t, "localhost/made:1", map[string]any{"Cmd": []string{"/hello"}}, file{name: "hello.txt", data: []byte(content)})
+}
+
+// MakeProgram makes an image of one static program (of Program), which it runs as the user 65532, and of empty folders that
+// belong to that user.
+func MakeProgram(t testing.TB, tag, program string, folders ...string) Image {
+	t.Helper()
+	path := "usr/local/bin/" + program
+	files := []file{{name: path, data: ReadFile(t, Program(t, program)), mode: 0o755}}
+	for _, folder := range folders {
+		files = append(files, file{name: folder + "/", mode: 0o700, owner: 65532})
+	}
+	return makeImage(t, tag, map[string]any{"Entrypoint": []string{"/" + path}, "User": "65532:65532"}, files...)
+}
+
+func makeImage(t testing.TB, tag string, settings map[string]any, files ...file) Image {
+	t.Helper()
 	dir := t.TempDir()
 	image := Image{
 		Layer:   filepath.Join(dir, "layer.tar"),
 		Archive: filepath.Join(dir, "image.tar"),
 		Layout:  filepath.Join(dir, "layout"),
 	}
-	layer := tarball(t, file{"hello.txt", []byte(content)})
+	layer := tarball(t, files...)
 	config := mustJSON(t, map[string]any{
 		"architecture": "amd64",
 		"os":           "linux",
-		"config":       map[string]any{"Cmd": []string{"/hello"}},
+		"config":       settings,
 		"rootfs":       map[string]any{"type": "layers", "diff_ids": []string{digest(layer)}},
 		"history":      []any{map[string]any{"created": "2020-01-01T00:00:00Z", "created_by": "harness"}},
 		"created":      "2020-01-01T00:00:00Z",
@@ -49,10 +67,10 @@ func MakeImage(t testing.TB, content string) Image {
 	write(t, image.Layer, "%s", layer)
 
 	write(t, image.Archive, "%s", tarball(t,
-		file{digest(config)[7:] + ".json", config},
-		file{"layer.tar", layer},
-		file{"manifest.json", mustJSON(t, []any{map[string]any{
-			"Config": digest(config)[7:] + ".json", "RepoTags": []string{"localhost/made:1"}, "Layers": []string{"layer.tar"},
+		file{name: digest(config)[7:] + ".json", data: config},
+		file{name: "layer.tar", data: layer},
+		file{name: "manifest.json", data: mustJSON(t, []any{map[string]any{
+			"Config": digest(config)[7:] + ".json", "RepoTags": []string{tag}, "Layers": []string{"layer.tar"},
 		}})}))
 
 	blobs := filepath.Join(image.Layout, "blobs", "sha256")
@@ -88,8 +106,10 @@ func mustJSON(t testing.TB, v any) []byte {
 }
 
 type file struct {
-	name string
-	data []byte
+	name  string // ends in "/" for a folder
+	data  []byte
+	mode  int64 // 0o644 when it is 0
+	owner int   // user and group
 }
 
 func tarball(t testing.TB, files ...file) []byte {
@@ -97,7 +117,7 @@ func tarball(t testing.TB, files ...file) []byte {
 	var buffer bytes.Buffer
 	w := tar.NewWriter(&buffer)
 	for _, f := range files {
-		if err := w.WriteHeader(&tar.Header{Name: f.name, Mode: 0o644, Size: int64(len(f.data)), Format: tar.FormatUSTAR}); err != nil {
+		if err := w.WriteHeader(&tar.Header{Name: f.name, Mode: cmp.Or(f.mode, 0o644), Uid: f.owner, Gid: f.owner, Size: int64(len(f.data)), Format: tar.FormatUSTAR}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := w.Write(f.data); err != nil {

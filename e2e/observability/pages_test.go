@@ -9,8 +9,9 @@ import (
 	"authserver/e2e/harness"
 )
 
-// follow types what a page says, in a folder, with the programs of the tests. Where the page shows what is printed, so it must be.
-func follow(t *testing.T, page, part, dir string, replace ...string) {
+// follow types what a page says, in a folder, with the programs of the tests. Where the page shows what is printed, so it must be. It
+// returns what each printed.
+func follow(t *testing.T, page, part, dir string, replace ...string) (printed []string) {
 	t.Helper()
 	path := "PATH=" + filepath.Dir(harness.Program(t, "authserver")) + ":" + filepath.Dir(harness.Program(t, "promtool")) + ":" + os.Getenv("PATH")
 	for _, step := range harness.Documented(t, page, part) {
@@ -23,7 +24,9 @@ func follow(t *testing.T, page, part, dir string, replace ...string) {
 		} else {
 			t.Logf("$ %s\n%s", command, out)
 		}
+		printed = append(printed, out)
 	}
+	return printed
 }
 
 func TestReadme(t *testing.T) {

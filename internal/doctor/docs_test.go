@@ -18,7 +18,7 @@ func TestEveryCheckIsExplained(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	check := regexp.MustCompile(`(?:found|fine|fault|faults|Check:)[ (]"([a-z0-9-]+)"`)
+	check := regexp.MustCompile(`(?:found|fine|fault|faults|down|Check:)[ (]"([a-z0-9-]+)"`)
 	var checks []string
 	for _, file := range append(files, more...) {
 		text, err := os.ReadFile(file)

@@ -17,6 +17,7 @@ type Subject struct {
 	Running   bool   // somebody listens at server.listen
 	Services  []issuer.Service
 	Ring      *issuer.Keyring            // nil = the keys cannot be read
+	NoKeys    bool                       // they were never made
 	Where     func(key string) string    // the place of a key of authserver.yaml
 	Registry  string                     // address of a running registry, "" = none
 	Stanza    *Stanza                    // what a registry is configured with, nil = not at hand
@@ -37,6 +38,9 @@ func (s *Subject) Wiring(ctx context.Context, report *Report) {
 	if s.Registry != "" {
 		e.registry(ctx)
 	}
+	if s.Stanza != nil && s.Stanza.Kind != "" && s.Stanza.Other == "" && !e.challenged {
+		e.stanzaRealm()
+	}
 }
 
 // examination is one run of Wiring.
@@ -44,6 +48,10 @@ type examination struct {
 	*Subject
 	report *Report
 	skewed bool // our clock, or the registry's, is wrong
+
+	challenged bool // the registry has said where it sends clients
+	// By the registry's configuration: a version that it is written for accepts our tokens; one does not.
+	accepted, refused bool
 }
 
 func (e *examination) realm() string { return e.PublicURL + "/token" }

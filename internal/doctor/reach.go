@@ -34,9 +34,10 @@ func (e *examination) reach(ctx context.Context) {
 	before := len(e.report.Findings)
 	e.judgeTLS(a, e.PublicURL, Ours)
 	e.judgeClock(a, "the server at "+e.PublicURL)
-	e.judgeProxy(ctx)
-	e.judgeKeys(ctx)
-	e.logIn(ctx)
+	if e.judgeKeys(ctx, a.token()) {
+		e.judgeProxy(ctx)
+		e.logIn(ctx)
+	}
 	if worst := (&Report{Findings: e.report.Findings[before:]}).Worst(); worst < Warning {
 		e.report.Add(fine("public-url", "%s gives tokens", e.realm()))
 	}
@@ -124,29 +125,44 @@ func (e *examination) judgeProxy(ctx context.Context) {
 	}
 }
 
-// judgeKeys holds the keys that the running server publishes against those of the configuration.
-func (e *examination) judgeKeys(ctx context.Context) {
-	if e.Ring == nil {
-		return
+// judgeKeys holds the keys of the server at our public address, which has given a token, against those of the
+// configuration. When it has others, whatever it is, it is not told a password.
+func (e *examination) judgeKeys(ctx context.Context, token string) bool {
+	fixes := []Fix{e.fix("issuer.data_dir", "the folder that the server uses"), {Ours, "", "run doctor with the server's --config, on its machine and as its user"}}
+	const why = "It runs with another configuration or data folder than the one that was read here; what is said about keys is not true of it."
+	switch {
+	case e.NoKeys:
+		e.report.Add(found("other-keys", Error, fmt.Sprintf("the server at %s gives tokens, and there are no keys in the data folder of this configuration", e.PublicURL), why, fixes...))
+		return false
+	case e.Ring == nil:
+		return true
 	}
 	a, err := e.ask(ctx, http.MethodGet, e.PublicURL+"/.well-known/jwks.json", nil, nil)
 	if err != nil || a.status != http.StatusOK {
-		return
+		if e.isSignedByUs(token) {
+			return true
+		}
+		e.report.Add(found("other-keys", Error, fmt.Sprintf("the server at %s gives tokens that none of our keys has signed", e.PublicURL), "It is another token server, or one with another data folder.",
+			append([]Fix{e.fix("server.public_url", "the address at which clients reach this authserver")}, fixes...)...))
+		return false
 	}
 	published := parseJWKS("", a.body)
 	for _, key := range e.Ring.Keys() {
 		if !slices.Contains(published.ids, key.ID) {
-			e.report.Add(found("other-keys", Error, fmt.Sprintf("the server at %s does not have the key %s of this configuration", e.PublicURL, key.ID),
-				"It runs with another configuration or data folder than the one that was read here; what is said about keys is not true of it.",
-				e.fix("issuer.data_dir", "the folder that the server uses"), Fix{Ours, "", "run doctor with the server's --config, on its machine and as its user"}))
-			return
+			e.report.Add(found("other-keys", Error, fmt.Sprintf("the server at %s does not have the key %s of this configuration", e.PublicURL, key.ID), why, fixes...))
+			return false
 		}
 	}
+	return true
 }
 
 // logIn does what docker login does. The password goes to our own address and to no other, whatever a registry names.
 func (e *examination) logIn(ctx context.Context) {
 	if e.User == "" {
+		return
+	}
+	if u, err := url.Parse(e.PublicURL); err == nil && u.Scheme != "https" && !isLocal(u.Hostname()) {
+		e.report.Add(found("login", Warning, "the login was not tried: the password would be sent in clear to "+e.PublicURL, "docker login sends it.", e.fix("server.public_url", "https://"+u.Host)))
 		return
 	}
 	query := url.Values{"account": {e.User}, "client_id": {"authserver-doctor"}}

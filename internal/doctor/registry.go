@@ -31,7 +31,7 @@ func (e *examination) registry(ctx context.Context) {
 	if !e.isTokenRegistry(base, a, c) {
 		return
 	}
-	service, i := e.challenged(ctx, address, c)
+	service, i := e.judgeChallenge(ctx, address, c)
 	if i < 0 {
 		return
 	}
@@ -61,27 +61,39 @@ func (e *examination) isTokenRegistry(base string, a answer, c challenge) bool {
 	return false
 }
 
-// challenged judges where the registry sends its clients and for which service. i is the service's place in services[];
+// judgeChallenge judges where the registry sends its clients and for which service. i is the service's place in services[];
 // for one that is not listed it is that of the first, whose tokens are tried all the same; -1 when there is nothing to try.
-func (e *examination) challenged(ctx context.Context, registry *url.URL, c challenge) (service issuer.Service, i int) {
+func (e *examination) judgeChallenge(ctx context.Context, registry *url.URL, c challenge) (service issuer.Service, i int) {
 	realm, name := c.params["realm"], c.params["service"]
 	theirRealm, theirService := e.setting("realm"), e.setting("service")
+	e.challenged = true
+	for _, s := range []struct{ written, runs string }{{theirRealm.Value, realm}, {theirService.Value, name}} {
+		if st := e.Stanza; st != nil && s.written != "" && s.written != s.runs && !st.AutoRedirect {
+			e.report.Add(found("restart", Error, fmt.Sprintf("the registry runs with %s, and %s says %s", quote(s.runs), st.File, quote(s.written)),
+				"It runs with another file, or was not restarted since this one was changed.", e.restart()))
+		}
+	}
 	switch {
 	case e.ours(realm):
 		e.judgeRealm(realm, registry, theirRealm.fix("another address"), e.fix("server.public_url", "the same address without /token"))
 	default:
-		e.judgeElsewhere(ctx, realm, theirRealm)
+		e.judgeElsewhere(ctx, realm, registry, theirRealm)
 	}
 	service, i = e.service(name)
 	if i >= 0 {
 		e.judgeService(name, theirService.fix("another name"), e.serviceFix(i, "name", "the same name"))
 		return service, i
 	}
-	e.unknownService(name, theirService)
 	if len(e.Services) == 0 {
 		return issuer.Service{}, -1
 	}
+	e.report.Add(e.unknownService(name, theirService))
 	return e.Services[0], 0
+}
+
+// restart is for a registry that runs with something else than its files say.
+func (e *examination) restart() Fix {
+	return Fix{Theirs, e.Stanza.File, "restart it; and look for REGISTRY_AUTH_TOKEN_… in its environment, which overrides the file"}
 }
 
 // setting is a key of the registry's, with its place where that is at hand.
@@ -102,7 +114,7 @@ func (e *examination) setting(name string) Setting {
 }
 
 // judgeElsewhere looks at a realm that is not our public address: another name of ours, or somebody else.
-func (e *examination) judgeElsewhere(ctx context.Context, realm string, theirs Setting) {
+func (e *examination) judgeElsewhere(ctx context.Context, realm string, registry *url.URL, theirs Setting) {
 	fixes := []Fix{theirs.fix(e.realm()), e.fix("server.public_url", strings.TrimSuffix(strings.TrimSuffix(realm, "/token"), "/auth"))}
 	what := fmt.Sprintf("the registry sends clients to %s; our token endpoint is %s", realm, e.realm())
 	a, err := e.ask(ctx, http.MethodGet, realm, nil, nil)
@@ -114,6 +126,7 @@ func (e *examination) judgeElsewhere(ctx context.Context, realm string, theirs S
 		e.report.Add(found("redirect", Error, fmt.Sprintf("%s, which redirects to %s", what, a.redirects()), "A redirected POST comes back as an anonymous GET, and credentials get lost on the way.", fixes...))
 	case e.isSignedByUs(a.token()):
 		e.report.Add(found("realm", Warning, what+"; authserver answers there too", "It works, and what is said of server.public_url (metadata, other clients) names another address.", fixes...))
+		e.judgeRealm(realm, registry, fixes...)
 	case a.token() != "":
 		e.report.Add(found("realm", Error, what+", where another token server answers", "Its tokens are what clients bring.", fixes...))
 	default:

@@ -100,14 +100,18 @@ func (r Report) MarshalJSON() ([]byte, error) {
 	}{r.Worst(), plain(r)})
 }
 
-// Add notes findings. The same is said once: what is found by looking at the registry may be found again in its file.
+// Add notes findings. The same is said once, and as badly as it is: what is found by looking at the registry may be found
+// again in its file.
 func (r *Report) Add(findings ...Finding) {
 	for _, f := range findings {
 		if f.Severity > OK {
 			f.Docs = "docs/doctor.md#" + f.Check
 		}
-		if !slices.ContainsFunc(r.Findings, func(g Finding) bool { return g.Check == f.Check && g.What == f.What }) {
+		i := slices.IndexFunc(r.Findings, func(g Finding) bool { return g.Check == f.Check && g.What == f.What })
+		if i < 0 {
 			r.Findings = append(r.Findings, f)
+		} else if f.Severity > r.Findings[i].Severity {
+			r.Findings[i] = f
 		}
 	}
 }

@@ -132,9 +132,9 @@ func TestPredictions(t *testing.T) {
 	}{
 		"fits":            {chain, distribution + "    rootcertbundle: bundle.pem\n", ours, nil, "accepts accepts accepts accepts", "stanza", nil},
 		"issuer":          {chain, strings.Replace(distribution, "issuer: auth", "issuer: auth/", 1) + "    rootcertbundle: bundle.pem\n", ours, nil, "refuses refuses refuses refuses", "issuer", []string{"config.yml:6", "services[0].issuer"}},
-		"service":         {chain, strings.Replace(distribution, "service: reg", "service: other", 1) + "    rootcertbundle: bundle.pem\n", ours, nil, "accepts accepts accepts accepts", "service", []string{"config.yml:5"}},
-		"no service":      {chain, strings.Replace(distribution, "    service: reg\n", "", 1) + "    rootcertbundle: bundle.pem\n", ours, nil, "accepts accepts accepts accepts", "service", []string{"names no service"}},
-		"no realm":        {chain, strings.Replace(distribution, "    realm: ADDRESS\n", "", 1) + "    rootcertbundle: bundle.pem\n", ours, nil, "accepts accepts accepts accepts", "realm", []string{"names no realm"}},
+		"service":         {chain, strings.Replace(distribution, "service: reg", "service: other", 1) + "    rootcertbundle: bundle.pem\n", ours, nil, "refuses refuses refuses refuses", "service", []string{"config.yml:5"}},
+		"no service":      {chain, strings.Replace(distribution, "    service: reg\n", "", 1) + "    rootcertbundle: bundle.pem\n", ours, nil, "does not start does not start does not start does not start", "service", []string{"names no service"}},
+		"no realm":        {chain, strings.Replace(distribution, "    realm: ADDRESS\n", "", 1) + "    rootcertbundle: bundle.pem\n", ours, nil, "does not start does not start does not start does not start", "realm", []string{"names no realm"}},
 		"realm elsewhere": {chain, strings.Replace(distribution, "ADDRESS", "https://auth.test/token", 1) + "    rootcertbundle: bundle.pem\n", ours, nil, "accepts accepts accepts accepts", "realm", []string{"config.yml:4", "server.public_url: https://auth.test"}},
 		"autoredirect":    {chain, distribution + "    rootcertbundle: bundle.pem\n    autoredirect: true\n", ours, nil, "accepts accepts accepts accepts", "realm", []string{"https://HOST/auth/token"}},
 		"another root":    {chain, distribution + "    rootcertbundle: bundle.pem\n", func(*world) string { return ours(strange) }, nil, "refuses refuses refuses refuses", "root", []string{"another root of the same name", "authserver key export > bundle.pem"}},
@@ -146,14 +146,14 @@ func TestPredictions(t *testing.T) {
 		"damaged":                {chain, distribution + "    rootcertbundle: bundle.pem\n", func(*world) string { return "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n" }, nil, "does not start does not start does not start does not start", "bundle", nil},
 		"no bundle":              {chain, distribution, nil, nil, "does not start does not start does not start does not start", "bundle", []string{"names no rootcertbundle"}},
 		"elsewhere":              {chain, distribution + "    rootcertbundle: /nowhere/x.pem\n", nil, nil, "cannot be told cannot be told cannot be told cannot be told", "bundle", []string{"give a copy"}},
-		"EdDSA":                  {edwards, distribution + "    rootcertbundle: bundle.pem\n", ours, nil, "refuses refuses accepts accepts", "algorithm", []string{"does not know EdDSA"}},
+		"EdDSA":                  {edwards, distribution + "    rootcertbundle: bundle.pem\n", ours, nil, "refuses refuses accepts accepts", "algorithm", []string{"do not know EdDSA"}},
 		"algorithms":             {chain, distribution + "    rootcertbundle: bundle.pem\n    signingalgorithms: [RS256, EdDSA]\n", ours, nil, "accepts accepts refuses refuses", "algorithm", []string{"auth.token.signingalgorithms: [RS256, EdDSA, ES256]", "services[0].algorithm: RS256"}},
 		"chain, JWKS alone":      {chain, distribution + "    jwks: keys.json\n", nil, jwks, "does not start does not start refuses refuses", "verifier-kind", []string{"verifier: jwks"}},
-		"jwks":                   {set, distribution + "    jwks: keys.json\n", nil, jwks, "refuses refuses accepts accepts", "verifier-kind", []string{"knows no JWKS"}},
+		"jwks":                   {set, distribution + "    jwks: keys.json\n", nil, jwks, "does not start does not start accepts accepts", "verifier-kind", []string{"is for distribution 3"}},
 		"jwks, certificates":     {set, distribution + "    rootcertbundle: bundle.pem\n", func(*world) string { return ours(strange) }, nil, "refuses refuses refuses refuses", "verifier-kind", []string{"has no JWKS"}},
-		"jwks, other keys":       {set, distribution + "    jwks: keys.json\n", nil, func(*world) string { return jwks(strange) }, "refuses refuses refuses refuses", "jwks", []string{"does not have the key that signs"}},
-		"jwks, empty":            {set, distribution + "    jwks: keys.json\n", nil, func(*world) string { return `{"keys":[]}` }, "refuses refuses does not start does not start", "jwks", nil},
-		"jwks, elsewhere":        {set, distribution + "    jwks: /nowhere/keys.json\n", nil, nil, "refuses refuses cannot be told cannot be told", "bundle", nil},
+		"jwks, other keys":       {set, distribution + "    jwks: keys.json\n", nil, func(*world) string { return jwks(strange) }, "does not start does not start refuses refuses", "jwks", []string{"does not have the key that signs"}},
+		"jwks, empty":            {set, distribution + "    jwks: keys.json\n", nil, func(*world) string { return `{"keys":[]}` }, "does not start does not start does not start does not start", "jwks", nil},
+		"jwks, elsewhere":        {set, distribution + "    jwks: /nowhere/keys.json\n", nil, nil, "does not start does not start cannot be told cannot be told", "bundle", nil},
 		"zot":                    {pinned, zot, ours, nil, "does not start accepts accepts", "algorithm", []string{"RSA only"}},
 		"zot, RSA":               {pinnedRSA, zot, ours, nil, "accepts accepts accepts", "stanza", nil},
 		"zot, chain":             {chain, zot, ours, nil, "does not start refuses refuses", "verifier-kind", []string{"verifier: pinned"}},
@@ -202,7 +202,7 @@ func TestPredictions(t *testing.T) {
 			if got := strings.Join(verdicts, " "); got != c.want {
 				t.Errorf("verdicts %s\nwant     %s\n%s", got, c.want, show(report))
 			}
-			if strings.Contains(c.want, doctor.Accepts) && c.check != "service" && c.check != "realm" && report.Worst() == doctor.Error {
+			if strings.Contains(c.want, doctor.Accepts) && c.check != "service" && c.check != "realm" && name != "algorithms" && report.Worst() == doctor.Error {
 				t.Errorf("an error, although it works with some versions\n%s", show(report))
 			}
 			if c.check != "" {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 
 	"authserver/internal/issuer"
@@ -87,18 +86,21 @@ func (t *trial) reason(ctx context.Context, key *issuer.Key) Finding {
 				t.setting("issuer").fix(t.service.Issuer), t.serviceFix(t.i, "issuer", "what the registry has"))
 		}
 	}
-	if st := t.Stanza; st != nil && st.Kind != "" && t.predictsAcceptance() {
+	if st := t.Stanza; st != nil && st.Kind != "" && t.accepted {
 		return found("restart", Error, "the registry refuses our tokens, although the files that were given fit", "It runs with other files, or was not restarted since they were changed: a registry reads its configuration and certificates at its start only.",
-			Fix{Theirs, st.File, "restart it; and look for REGISTRY_AUTH_TOKEN_… in its environment, which overrides the file"})
+			t.restart())
 	}
-	if t.explained() {
+	if t.refused && !t.accepted {
 		return found("trial", Error, "the registry refuses our tokens, as what stands above lets expect", "docker login, pull and push fail.")
 	}
 	if t.skewed {
 		return found("clock", Error, "the registry refuses our tokens, and its clock is wrong, or this machine's", "Certificates are looked at without leeway.", Fix{Machine, "", "NTP on both machines (timedatectl)"})
 	}
-	if t.service.Verifier == issuer.VerifierChain {
+	switch t.service.Verifier {
+	case issuer.VerifierChain:
 		fixes = append(fixes, t.serviceFix(t.i, "verifier", "pinned, if it is zot, ChartMuseum or Pulp; jwks, if it has a JWKS only"))
+	case issuer.VerifierJWKS:
+		fixes = append(fixes, t.serviceFix(t.i, "verifier", "chain, if it has a rootcertbundle"))
 	}
 	fixes = append(fixes, t.setting("issuer").fix(t.service.Issuer))
 	return found("root", Error, fmt.Sprintf("the registry refuses our tokens for %q: it does not trust the key (%s), or has another issuer", t.aud, key.ID),
@@ -110,9 +112,12 @@ func (t *trial) otherKey(key *issuer.Key) Finding {
 	for i, s := range t.Services {
 		for _, k := range t.Ring.PublishedFor(s.Name) {
 			if k.ID == key.ID && s.Name != t.service.Name {
+				fixes := []Fix{t.give(t.setting("rootcertbundle"), t.service), t.serviceFix(t.i, "verifier", s.Verifier)}
+				if t.aud != t.service.Name { // which is not listed: the registry's name may have changed
+					fixes = append(fixes, t.serviceFix(i, "name", t.aud))
+				}
 				return found("verifier-kind", Error, fmt.Sprintf("the registry trusts the key of service %q, and calls itself %q, whose tokens another key signs", s.Name, t.aud),
-					"It was given what is meant for another registry, or its verifier is of another kind than configured.", t.give(t.setting("rootcertbundle"), t.service),
-					t.serviceFix(t.i, "verifier", s.Verifier), t.fix("services["+fmt.Sprint(i)+"].name", t.aud))
+					"It was given what is meant for another registry, or its verifier is of another kind than configured.", fixes...)
 			}
 		}
 	}
@@ -143,13 +148,4 @@ func (t *trial) issuers() []string {
 		}
 	}
 	return kept
-}
-
-func (t *trial) predictsAcceptance() bool {
-	return slices.ContainsFunc(t.report.Predictions, func(p Prediction) bool { return p.Verdict == Accepts })
-}
-
-// explained tells whether the registry's configuration shows already why it refuses.
-func (t *trial) explained() bool {
-	return slices.ContainsFunc(t.report.Predictions, func(p Prediction) bool { return p.Verdict == Refuses || p.Verdict == Down }) && !t.predictsAcceptance()
 }

@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -47,15 +46,12 @@ func parsePEM(file string, data []byte) *certificates {
 		if block.Type != "CERTIFICATE" {
 			c.others = append(c.others, block.Type)
 		}
-		if err != nil {
+		if err != nil && block.Type == "CERTIFICATE" { // of others nothing is read
 			c.broken = fmt.Errorf("block %d (%s): %w", n, block.Type, err)
 		}
 		if n == 1 {
 			c.first = public
 		}
-	}
-	if len(c.certs) == 0 && len(c.others) == 0 && c.broken == nil {
-		c.broken = errors.New("no PEM block is in it")
 	}
 	return c
 }
@@ -127,9 +123,7 @@ func parseJWKS(file string, data []byte) *keySet {
 			ID string `json:"kid"`
 		} `json:"keys"`
 	}
-	if k.broken = json.Unmarshal(data, &set); k.broken == nil && len(set.Keys) == 0 {
-		k.broken = errors.New("no key is in it")
-	}
+	k.broken = json.Unmarshal(data, &set)
 	for _, key := range set.Keys {
 		k.ids = append(k.ids, key.ID)
 	}

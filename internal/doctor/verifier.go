@@ -22,17 +22,18 @@ type verifier struct {
 	strictPEM  bool // dies of a block in the bundle that is no certificate
 	jwks       bool // knows the setting jwks
 	jwksInCert bool // takes a JWKS of one key in the place of a certificate
+	past       bool // hardly anybody runs it any more
 }
 
 // verifiers are the kinds that there are. What each checks: distribution registry/auth/token of the version,
 // zot pkg/api/bearer.go, chartmuseum/auth.
 var verifiers = []verifier{
-	{name: "distribution 2.5", kinds: []string{Distribution}, old: true, strictPEM: true},
+	{name: "distribution 2.5", kinds: []string{Distribution}, old: true, strictPEM: true, past: true},
 	{name: "distribution 2.6 to 2.8, GitLab", kinds: []string{Distribution}, old: true},
 	{name: "distribution 3.0", kinds: []string{Distribution}, jwks: true},
 	{name: "distribution 3.1", kinds: []string{Distribution}, jwks: true},
 	{name: "notary 0.7", kinds: []string{Notary}, old: true},
-	{name: "zot up to 2.1.2", kinds: []string{Zot}, pinned: true, rsaOnly: true},
+	{name: "zot up to 2.1.2", kinds: []string{Zot}, pinned: true, rsaOnly: true, past: true},
 	{name: "zot 2.1.3 to 2.1.14", kinds: []string{Zot}, pinned: true},
 	{name: "zot from 2.1.15", kinds: []string{Zot}, pinned: true, jwksInCert: true},
 	{name: "chartmuseum 0.16", kinds: []string{ChartMuseum}, pinned: true, rsaOnly: true},
@@ -46,9 +47,6 @@ func (e *examination) stanza() {
 			"The registry never sends anybody here.", Fix{Theirs, st.File, "auth.token with realm, service, issuer and rootcertbundle (see deploy/registry)"}))
 		return
 	}
-	if st.Kind != "" {
-		e.stanzaRealm()
-	}
 	service, i := e.service(st.Service.Value)
 	switch {
 	case st.Kind == "" && len(e.Services) > 0: // certificates or keys alone: those of the service that they fit best
@@ -59,34 +57,56 @@ func (e *examination) stanza() {
 				break
 			}
 		}
+	case len(e.Services) == 0:
+		return
 	case i < 0:
-		e.unknownService(st.Service.Value, st.Service)
-		if len(e.Services) == 0 {
-			return
-		}
 		service, i = e.Services[0], 0
+		if st.Service.Value != "" {
+			e.report.Add(e.unknownService(st.Service.Value, st.Service))
+		}
 	default:
 		e.judgeService(st.Service.Value, st.Service.fix("another name"), e.serviceFix(i, "name", "the same name"))
 	}
-	var findings []Finding
-	some := false // versions accept our tokens
+	predictions, findings := e.predictions(service, i)
+	e.report.Predictions = predictions
+	e.report.Add(findings...)
+	if len(findings) == 0 && st.Kind != "" {
+		e.report.Add(fine("stanza", "%s fits service %q", st.File, service.Name))
+	}
+}
+
+// predictions is what each version makes of the tokens of services[i]. What none of them takes is an error; for what some
+// take it matters which version it is, and that is not known here.
+func (e *examination) predictions(service issuer.Service, i int) (predictions []Prediction, findings []Finding) {
+	st := e.Stanza
+	type result struct {
+		verifier
+		findings []Finding
+	}
+	var results []result
 	for _, v := range verifiers {
 		if st.Kind != "" && !slices.Contains(v.kinds, st.Kind) || st.Kind == "" && v.pinned != (service.Verifier == issuer.VerifierPinned) {
 			continue
 		}
-		prediction, more := e.predict(v, service, i)
-		findings, some = append(findings, more...), some || prediction.Verdict == Accepts
-		e.report.Predictions = append(e.report.Predictions, prediction)
-	}
-	for _, f := range findings {
-		if some && f.Severity == Error { // which version it is, is not known here
-			f.Severity = Warning
+		prediction, found := e.predict(v, service, i)
+		predictions, results = append(predictions, prediction), append(results, result{v, found})
+		if st.isFor(v) {
+			e.accepted = e.accepted || prediction.Verdict == Accepts
+			e.refused = e.refused || prediction.Verdict == Refuses || prediction.Verdict == Down
 		}
-		e.report.Add(f)
 	}
-	if len(findings) == 0 && st.Kind != "" {
-		e.report.Add(fine("stanza", "%s fits service %q", st.File, service.Name))
+	for _, r := range results {
+		for _, f := range r.findings {
+			switch {
+			case !st.isFor(r.verifier), e.accepted && r.past:
+				f.Severity = min(f.Severity, Note)
+			case e.accepted:
+				f.Severity = min(f.Severity, Warning)
+			}
+			findings = append(findings, f)
+		}
 	}
+	return predictions, findings
 }
 
 func (e *examination) stanzaRealm() {
@@ -96,7 +116,6 @@ func (e *examination) stanzaRealm() {
 		e.report.Add(found("realm", Note, "autoredirect is on: the realm is https://HOST/auth/token on the registry's own host, and what stands under realm is not used",
 			"That address has to reach authserver.", st.Realm.fix(e.realm())))
 	case st.Realm.Value == "":
-		e.report.Add(found("realm", Error, st.File+" names no realm", "The registry does not start, or asks for nothing.", st.Realm.fix(e.realm())))
 	case !e.ours(st.Realm.Value):
 		e.report.Add(found("realm", Error, fmt.Sprintf("the registry sends clients to %s; our token endpoint is %s", st.Realm.Value, e.realm()),
 			"Clients ask somebody else for a token, or get none.", st.Realm.fix(e.realm()), e.fix("server.public_url", strings.TrimSuffix(strings.TrimSuffix(st.Realm.Value, "/token"), "/auth"))))
@@ -105,17 +124,17 @@ func (e *examination) stanzaRealm() {
 	}
 }
 
-func (e *examination) unknownService(name string, at Setting) {
+// unknownService is a name that is not listed.
+func (e *examination) unknownService(name string, at Setting) Finding {
 	if name == "" {
-		e.report.Add(found("service", Error, "the registry names no service", "Tokens are for a service; clients ask for one without a name, and the registry refuses it.", at.fix(e.Services[0].Name)))
-		return
+		return found("service", Error, "the registry names no service", "Tokens are for a service; clients ask for one without a name, and the registry refuses it.", at.fix(e.Services[0].Name))
 	}
 	fixes := []Fix{e.fix("services", fmt.Sprintf("- name: %q", name))}
 	for _, s := range e.Services {
 		fixes = append(fixes, at.fix(s.Name))
 	}
-	e.report.Add(found("service", Error, fmt.Sprintf("the registry's service is %q; services has %s", name, e.serviceNames()),
-		"authserver answers 400 to every request for a service that is not listed.", fixes...))
+	return found("service", Error, fmt.Sprintf("the registry's service is %q; services has %s", name, e.serviceNames()),
+		"authserver answers 400 to every request for a service that is not listed.", fixes...)
 }
 
 // wrongIssuer is an iss that the registry does not take.
@@ -139,12 +158,16 @@ func (e *examination) predict(v verifier, service issuer.Service, i int) (Predic
 			p.Because = append(p.Because, f.Check)
 		}
 	}
+	key := e.key(service.Name)
+	e.start(v, service, i, add)
+	if p.Verdict == Down || key == nil {
+		return p, findings
+	}
+	if name := st.Service.Value; !v.pinned && st.Kind != "" && name != service.Name {
+		add(Refuses, e.unknownService(name, st.Service))
+	}
 	if !v.pinned && st.Kind != "" && st.Issuer.Value != service.Issuer {
 		add(Refuses, e.wrongIssuer(service, i, st.Issuer.Value, st.Issuer))
-	}
-	key := e.key(service.Name)
-	if key == nil {
-		return p, findings
 	}
 	e.algorithm(v, key, i, add)
 	e.trust(v, service, i, key, add)
@@ -164,7 +187,7 @@ func (e *examination) algorithm(v verifier, key *issuer.Key, i int, add add) {
 		add(verdict, found("algorithm", Error, fmt.Sprintf("%s knows RSA only; tokens are signed with %s", v.name, key.Algorithm),
 			"It refuses every token, and does not start with a certificate of another kind of key.", e.serviceFix(i, "algorithm", issuer.RS256)))
 	case v.old && key.Algorithm == issuer.EdDSA:
-		add(Refuses, found("algorithm", Error, v.name+" does not know EdDSA", "It refuses every token.", e.serviceFix(i, "algorithm", issuer.ES256)))
+		add(Refuses, found("algorithm", Error, "registries up to 2.8, GitLab's and Notary do not know EdDSA", "They refuse every token.", e.serviceFix(i, "algorithm", issuer.ES256)))
 	case v.jwks && len(st.Algorithms) > 0 && !slices.Contains(st.Algorithms, key.Algorithm):
 		add(Refuses, found("algorithm", Error, fmt.Sprintf("the registry takes tokens signed with %s only; ours are signed with %s", strings.Join(st.Algorithms, ", "), key.Algorithm),
 			"Every token is refused.", st.algorithmsAt.fix(fmt.Sprintf("[%s]", strings.Join(append(slices.Clone(st.Algorithms), key.Algorithm), ", "))), e.serviceFix(i, "algorithm", st.Algorithms[0])))
@@ -176,48 +199,14 @@ type add func(verdict string, f Finding)
 
 // trust judges whether the registry can believe the key.
 func (e *examination) trust(v verifier, service issuer.Service, i int, key *issuer.Key, add add) {
-	c := e.Stanza.certificates
-	if c != nil && c.missing != nil {
-		e.elsewhere(c.file, c.missing, add)
-		return
-	}
-	if c != nil && c.broken != nil {
-		add(Down, found("bundle", Error, fmt.Sprintf("%s: %v", c.file, c.broken), "The registry does not start with it.", e.give(e.Stanza.Trust, service)))
-		return
-	}
-	if c != nil && c.holdsPrivateKey() {
-		add(Refuses, found("bundle", Warning, c.file+" holds a private key", "A registry needs none of ours; whoever reads that file can sign tokens.", e.give(e.Stanza.Trust, service)))
-	}
-	if c != nil && v.strictPEM && len(c.others) > 0 {
-		add(Down, found("bundle-blocks", Error, fmt.Sprintf("%s has a block %q", c.file, c.others[0]), "distribution 2.5 does not start with anything but CERTIFICATE blocks in its bundle.", e.give(e.Stanza.Trust, service)))
-	}
-	if c != nil && v.old && c.holdsEd25519() {
-		add(Down, found("bundle-ed25519", Error, c.file+" has a certificate with an Ed25519 key", "Registries up to 2.8, GitLab's and Notary die of it at their start.",
-			e.serviceFix(i, "algorithm", issuer.ES256), e.give(e.Stanza.Trust, service)))
-	}
 	switch {
 	case v.pinned:
 		e.pinnedTrust(v, service, i, key, add)
 	case len(key.Chain) > 0:
-		e.chainTrust(v, service, i, key, add)
+		e.chainTrust(service, i, key, add)
 	default:
 		e.setTrust(v, service, i, key, add)
 	}
-}
-
-// give is handing the registry of a service what it is to trust.
-func (e *examination) give(what Setting, service issuer.Service) Fix {
-	file := what.Value
-	if file == "" {
-		file = "FILE"
-	}
-	return Fix{Theirs, what.Where, exported(service) + " > " + file + ", then restart the registry: it reads the file at its start only"}
-}
-
-// elsewhere notes a file that is not on this machine.
-func (e *examination) elsewhere(file string, err error, add add) {
-	add(Unknown, found("bundle", Note, fmt.Sprintf("%s cannot be read here: %v", file, err), "Whether the registry trusts our key was not looked at.",
-		Fix{Ours, "", "give a copy of it as well: --registry-config FILE"}))
 }
 
 // pinnedTrust is for a verifier that compares with one key.
@@ -240,17 +229,14 @@ func (e *examination) pinnedTrust(v verifier, service issuer.Service, i int, key
 }
 
 // chainTrust is for tokens with x5c.
-func (e *examination) chainTrust(v verifier, service issuer.Service, i int, key *issuer.Key, add add) {
+func (e *examination) chainTrust(service issuer.Service, i int, key *issuer.Key, add add) {
 	st, c := e.Stanza, e.Stanza.certificates
-	if c == nil {
-		if v.jwks && st.keys != nil {
-			add(Refuses, found("verifier-kind", Error, fmt.Sprintf("the registry has a JWKS and no certificates; tokens for %q carry certificates", service.Name),
-				"It looks at the certificates of a token first, and refuses when it cannot follow them.", e.serviceFix(i, "verifier", issuer.VerifierJWKS), st.Trust.fix("FILE, made by: authserver key export")))
-			return
-		}
-		if st.Kind != "" {
-			add(Down, found("bundle", Error, st.File+" names no rootcertbundle", "The registry does not start.", st.Trust.fix("FILE"), e.give(st.Trust, service)))
-		}
+	if c != nil && c.missing != nil {
+		return
+	}
+	if c == nil || len(c.certs) == 0 {
+		add(Refuses, found("verifier-kind", Error, fmt.Sprintf("the registry has a JWKS and no certificates; tokens for %q carry certificates", service.Name),
+			"It looks at the certificates of a token first, and refuses when it cannot follow them.", e.serviceFix(i, "verifier", issuer.VerifierJWKS), st.Trust.fix("FILE, made by: authserver key export")))
 		return
 	}
 	now := e.Now()
@@ -292,8 +278,8 @@ func followed(key *issuer.Key, c *certificates, now time.Time) (problem, why str
 func (e *examination) setTrust(v verifier, service issuer.Service, i int, key *issuer.Key, add add) {
 	st, c := e.Stanza, e.Stanza.certificates
 	if !v.jwks { // up to 2.8 the keys of the bundle are known by our kid
-		if c == nil || !c.holdsKey(key.Public()) {
-			add(Refuses, found("verifier-kind", Error, fmt.Sprintf("%s knows no JWKS; service %q has verifier: %s", v.name, service.Name, service.Verifier), "It finds no key for our tokens.", e.serviceFix(i, "verifier", issuer.VerifierChain)))
+		if c == nil || c.missing == nil && !c.holdsKey(key.Public()) {
+			add(Refuses, found("verifier-kind", Error, fmt.Sprintf("registries up to 2.8, GitLab's and Notary know no JWKS; service %q has verifier: %s", service.Name, service.Verifier), "They find no key for our tokens.", e.serviceFix(i, "verifier", issuer.VerifierChain)))
 		}
 		return
 	}
@@ -301,10 +287,7 @@ func (e *examination) setTrust(v verifier, service issuer.Service, i int, key *i
 	case st.keys == nil:
 		add(Refuses, found("verifier-kind", Error, fmt.Sprintf("the registry has no JWKS; tokens for %q carry no certificates", service.Name), "It knows the keys of its certificates by other ids than ours, and finds none.",
 			e.serviceFix(i, "verifier", issuer.VerifierChain), st.JWKS.fix("FILE, made by: "+exported(service))))
-	case st.keys.missing != nil:
-		e.elsewhere(st.keys.file, st.keys.missing, add)
-	case st.keys.broken != nil:
-		add(Down, found("jwks", Error, fmt.Sprintf("%s: %v", st.keys.file, st.keys.broken), "The registry does not start with it.", e.give(st.JWKS, service)))
+	case st.keys.missing != nil: // it was said
 	case !slices.Contains(st.keys.ids, key.ID):
 		add(Refuses, found("jwks", Error, fmt.Sprintf("%s does not have the key that signs (%s)", st.keys.file, key.ID), "Every token is refused.", e.give(st.JWKS, service)))
 	default:

@@ -191,14 +191,14 @@ func (m *Metrics) Audited(err error) {
 func (m *Metrics) RequestTurnedAway() { m.turnedAway.Inc() }
 
 // SigningKeys replaces the expiry of every signing key, and of the root, by kid.
-func (m *Metrics) SigningKeys(expiry, root map[string]time.Time) {
-	m.keyExpiry.Reset()
-	m.rootExpiry.Reset()
-	for kid, end := range expiry {
-		m.keyExpiry.WithLabelValues(kid).Set(float64(end.Unix()))
-	}
-	for kid, end := range root {
-		m.keyExpiry.WithLabelValues(kid).Set(float64(end.Unix()))
-		m.rootExpiry.WithLabelValues(kid).Set(float64(end.Unix()))
+func (m *Metrics) SigningKeys(expiry map[string]time.Time) { replace(m.keyExpiry, expiry) }
+
+// Roots replaces the expiry of the root.
+func (m *Metrics) Roots(expiry map[string]time.Time) { replace(m.rootExpiry, expiry) }
+
+func replace(gauge *prometheus.GaugeVec, times map[string]time.Time) {
+	gauge.Reset()
+	for label, at := range times {
+		gauge.WithLabelValues(label).Set(float64(at.Unix()))
 	}
 }

@@ -139,15 +139,16 @@ func TestARefusedReloadKeepsTheTimeOfTheLastGoodOne(t *testing.T) {
 
 func TestKeysThatAreGoneAreNoLongerReported(t *testing.T) {
 	m := metrics.New("", "", "")
-	m.SigningKeys(map[string]time.Time{"A": time.Unix(1000, 0), "B": time.Unix(2000, 0)}, map[string]time.Time{"C": time.Unix(4000, 0)})
-	m.SigningKeys(map[string]time.Time{"B": time.Unix(3000, 0)}, map[string]time.Time{"D": time.Unix(5000, 0)})
+	m.SigningKeys(map[string]time.Time{"A": time.Unix(1000, 0), "B": time.Unix(2000, 0)})
+	m.SigningKeys(map[string]time.Time{"B": time.Unix(3000, 0)})
+	m.Roots(map[string]time.Time{"C": time.Unix(4000, 0)})
+	m.Roots(map[string]time.Time{"D": time.Unix(5000, 0)})
 	wantSamples(t, m,
 		`authserver_signing_key_expiry_timestamp_seconds{kid="B"} 3000`,
-		`authserver_signing_key_expiry_timestamp_seconds{kid="D"} 5000`,
 		`authserver_root_certificate_expiry_timestamp_seconds{kid="D"} 5000`,
 	)
 	for _, sample := range scrape(t, m) {
-		if strings.Contains(sample, `kid="A"`) || strings.Contains(sample, `kid="C"`) || strings.Contains(sample, `root_certificate_expiry_timestamp_seconds{kid="B"}`) {
+		if strings.Contains(sample, `kid="A"`) || strings.Contains(sample, `kid="C"`) {
 			t.Errorf("still there: %s", sample)
 		}
 	}

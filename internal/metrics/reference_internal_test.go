@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -30,13 +31,22 @@ func TestReferenceOfMetricsIsThatOfTheCode(t *testing.T) {
 	m := New("v", "r", "go")
 	db := sql.OpenDB(nowhere{})
 	defer db.Close()
-	m.WatchDatabase(db, func(context.Context) error { return nil })
-	m.WatchReady(func() bool { return true })
-	m.WatchCertificate(time.Now)
-	m.WatchWaiting(func() int { return 0 })
-	m.WatchConnections(func() Connections { return Connections{} })
-	m.WatchFilesystem("data_dir", ".")
-	m.Audited(nil)
+	watched := map[string]func(){
+		"WatchDatabase":    func() { m.WatchDatabase(db, func(context.Context) error { return nil }) },
+		"WatchReady":       func() { m.WatchReady(func() bool { return true }) },
+		"WatchCertificate": func() { m.WatchCertificate(time.Now) },
+		"WatchWaiting":     func() { m.WatchWaiting(func() int { return 0 }) },
+		"WatchConnections": func() { m.WatchConnections(func() Connections { return Connections{} }) },
+		"WatchDisks":       func() { m.WatchDisks(map[string]string{"data": t.TempDir()}) },
+	}
+	for method := range reflect.TypeFor[*Metrics]().Methods() {
+		if strings.HasPrefix(method.Name, "Watch") {
+			if watched[method.Name] == nil {
+				t.Fatalf("%s is not called here", method.Name)
+			}
+			watched[method.Name]()
+		}
+	}
 	m.RequestTurnedAway()
 	m.TokenRequest("basic", "registry", "granted", time.Second)
 	m.Access([]scope.Verdict{{Type: "repository", Action: "pull"}})
@@ -47,7 +57,9 @@ func TestReferenceOfMetricsIsThatOfTheCode(t *testing.T) {
 	m.Recalled("hit")
 	m.HeldBack("account")
 	m.Reloaded(true)
-	m.SigningKeys(map[string]time.Time{"kid": time.Now()}, map[string]time.Time{"root": time.Now()})
+	m.SigningKeys(map[string]time.Time{"kid": time.Now()})
+	m.Roots(map[string]time.Time{"root": time.Now()})
+	m.Audited(errors.New("no room"))
 
 	families, err := m.registry.Gather()
 	if err != nil {

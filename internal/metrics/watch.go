@@ -68,29 +68,29 @@ func (m *Metrics) WatchConnections(read func() Connections) {
 	}
 }
 
-// WatchFilesystem adds the room on the disk of a folder. of must come from a fixed list.
-func (m *Metrics) WatchFilesystem(of, folder string) {
-	m.registry.MustRegister(disk{of, folder})
-}
+// WatchDisks adds the room on the disks of folders, by what they hold, which must come from a fixed list.
+func (m *Metrics) WatchDisks(folders map[string]string) { m.registry.MustRegister(disks(folders)) }
 
-// disk is the filesystem that a folder is on. One that cannot be asked has no samples.
-type disk struct{ of, folder string }
+// disks are the filesystems that folders are on. One that cannot be asked has no samples.
+type disks map[string]string
 
 var (
 	diskAvail = prometheus.NewDesc(namespace+"_filesystem_avail_bytes", "Bytes that can still be written where the audit log or the data is.", []string{"of"}, nil)
 	diskSize  = prometheus.NewDesc(namespace+"_filesystem_size_bytes", "Size of that filesystem.", []string{"of"}, nil)
 )
 
-// Describe implements prometheus.Collector. It describes nothing: several disks share their names.
-func (disk) Describe(chan<- *prometheus.Desc) {}
+// Describe implements prometheus.Collector.
+func (disks) Describe(to chan<- *prometheus.Desc) { to <- diskAvail; to <- diskSize }
 
 // Collect implements prometheus.Collector.
-func (d disk) Collect(to chan<- prometheus.Metric) {
-	var s syscall.Statfs_t
-	if syscall.Statfs(d.folder, &s) != nil {
-		return
+func (d disks) Collect(to chan<- prometheus.Metric) {
+	for of, folder := range d {
+		var s syscall.Statfs_t
+		if syscall.Statfs(folder, &s) != nil {
+			continue
+		}
+		block := float64(s.Bsize)
+		to <- prometheus.MustNewConstMetric(diskAvail, prometheus.GaugeValue, float64(s.Bavail)*block, of)
+		to <- prometheus.MustNewConstMetric(diskSize, prometheus.GaugeValue, float64(s.Blocks)*block, of)
 	}
-	block := float64(s.Bsize)
-	to <- prometheus.MustNewConstMetric(diskAvail, prometheus.GaugeValue, float64(s.Bavail)*block, d.of)
-	to <- prometheus.MustNewConstMetric(diskSize, prometheus.GaugeValue, float64(s.Blocks)*block, d.of)
 }

@@ -46,8 +46,7 @@ func TestCountersThatAlertsNeedAreThereFromTheStart(t *testing.T) {
 
 func TestTheRoomOnADiskIsShown(t *testing.T) {
 	m := metrics.New("", "", "")
-	m.WatchFilesystem("data", t.TempDir())
-	m.WatchFilesystem("audit", filepath.Join(t.TempDir(), "not there")) // no sample, and no fault
+	m.WatchDisks(map[string]string{"data": t.TempDir(), "audit": filepath.Join(t.TempDir(), "not there")}) // which is no fault, and no sample
 	avail, size := sample(t, m, `authserver_filesystem_avail_bytes{of="data"}`), sample(t, m, `authserver_filesystem_size_bytes{of="data"}`)
 	if size < 1<<20 || avail < 0 || avail > size {
 		t.Errorf("%g bytes of %g", avail, size)

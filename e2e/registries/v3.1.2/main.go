@@ -62,7 +62,13 @@ func serve(path string) error {
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: handlers.NewApp(context.Background(), config)}
+	app := handlers.NewApp(context.Background(), config)
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/" { // as the stock binary: it lives, whatever else; probes ask for it
+			return
+		}
+		app.ServeHTTP(w, r)
+	})}
 
 	stop, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()

@@ -1,0 +1,96 @@
+package deploy_test
+
+import (
+	"strings"
+	"testing"
+)
+
+// refusals are values that cannot work, and the words that say so, with what would be right.
+var refusals = []struct{ values, says string }{
+	{"image: {repository: \"\"}", "image.repository is missing: build the image (\"make image\")"},
+	{"config: {server: {public_url: \"\"}}", "config.server.public_url is missing"},
+	{"config: {server: {public_url: auth.example.com}}", "config.server.public_url \"auth.example.com\" has no scheme: https://auth.example.com"},
+	{"config: {server: {public_url: \"http://auth.example.com\"}}", "is not https, and clients send passwords there: https://auth.example.com; or, for trying out, allowPlainHTTP: true"},
+	{"config: {services: []}", "config.services is missing: one entry for each registry"},
+	{"config: {server: {listen: \"127.0.0.1:5001\"}}", "config.server.listen \"127.0.0.1:5001\" cannot be reached by the Service: \":5001\""},
+	{"config: {server: {listen: \"unix:/run/authserver.sock\"}}", "cannot be reached by the Service"},
+	{"config: {server: {ops_listen: \"\"}}", "config.server.ops_listen \"\" cannot be reached by the kubelet's probes: \":5002\""},
+	{"config: {server: {shutdown_delay: 500ms}}", "config.server.shutdown_delay \"500ms\": here in whole seconds or minutes"},
+	{"terminationGracePeriodSeconds: 30", "terminationGracePeriodSeconds 30 is less than"},
+	{"replicaCount: 2", "2 replicas cannot share SQLite: set database.url to a PostgreSQL, or replicaCount to 1"},
+	{"autoscaling: {enabled: true}", "3 replicas cannot share SQLite: set database.url to a PostgreSQL, or replicaCount to 1 and autoscaling.enabled to false"},
+	{"replicaCount: 2\nconfig: {database: {url: none}}\nusers: {existingSecret: people}", "2 replicas cannot each have keys of their own"},
+	{"database: {url: \"postgres://a@db/a\"}", "keys.existingSecret is missing: keys in the database are encrypted"},
+	{"database: {existingSecret: pg}", "kubectl -n registry-auth create secret generic authserver-encryption --from-file=encryption.key=encryption.key"},
+	{"keys: {store: database, existingSecret: k}", "keys.store is database, but there is no PostgreSQL"},
+	{"keys: {store: secret}", "keys.existingSecret is missing: keys.store is secret"},
+	{"keys: {existingSecret: k}", "keys.existingSecret is given, but keys are made on the volume"},
+	{"signingCertificate: {enabled: true, issuerRef: {name: x}}\nkeys: {store: data_dir}", "signingCertificate makes a Secret that keys.store data_dir does not use"},
+	{"replicaCount: 2\ndatabase: {url: none}\nusers: {existingSecret: people}\nkeys: {store: secret, existingSecret: k}\nconfig: {services: [{name: zot, verifier: pinned}]}",
+		"service \"zot\" has verifier pinned, and each replica would make a key of its own"},
+	{"database: {url: \"postgres://a:b@db/a\"}\nkeys: {existingSecret: k}", "the database's address holds a password, and a ConfigMap is no place for one"},
+	{"database: {url: \"postgres://a@db/a?password=b\"}\nkeys: {existingSecret: k}", "holds a password"},
+	{"database: {url: \"sqlite:other.db\", existingSecret: pg}", "database.existingSecret is for PostgreSQL"},
+	{"database: {url: none}", "nobody could log in: database.url is none, and users.existingSecret is missing"},
+	{"config: {users: [{kind: database}]}\nusers: {existingSecret: people}", "config.users does not name its file"},
+	{"tls: {enabled: true}", "tls.existingSecret is missing: kubectl -n registry-auth create secret tls authserver-tls"},
+	{"gateway: {enabled: true}", "gateway.parentRefs is missing"},
+	{"gateway: {enabled: true, parentRefs: [{name: x}]}\ntls: {enabled: true, existingSecret: x}", "gateway and tls do not go together"},
+	{"certificate: {enabled: true}", "certificate.issuerRef.name is missing"},
+	{"signingCertificate: {enabled: true}", "signingCertificate.issuerRef.name is missing"},
+	{postgres + "autoscaling: {enabled: true, minReplicas: 5, maxReplicas: 2}", "autoscaling.maxReplicas 2 is less than minReplicas 5"},
+	{"podDisruptionBudget: {minAvailable: 1, maxUnavailable: 1}", "podDisruptionBudget.minAvailable and maxUnavailable exclude one another"},
+	{postgres + "replicaCount: 2\npodDisruptionBudget: {minAvailable: 2}", "podDisruptionBudget lets no pod go"},
+	{postgres + "replicaCount: 2\npodDisruptionBudget: {minAvailable: 100%}", "podDisruptionBudget lets no pod go"},
+	{postgres + "replicaCount: 2\npodDisruptionBudget: {maxUnavailable: 0}", "podDisruptionBudget lets no pod go"},
+	{"registry: {enabled: true, service: other}", "registry.service \"other\" is not one of config.services"},
+	{"registry: {enabled: true}\nconfig: {services: [{name: zot, verifier: pinned}]}", "registry.service \"zot\" has verifier pinned"},
+	{"registry: {enabled: true, rootCertificate: {configMap: a, secret: b}}", "registry.rootCertificate.configMap and secret exclude one another"},
+
+	// values.schema.json
+	{"replicas: 3", "additional properties 'replicas' not allowed"},
+	{"image: {tga: x}", "additional properties 'tga' not allowed"},
+	{"config: {sevrer: {}}", "additional properties 'sevrer' not allowed"},
+	{"policy: {rule: []}", "additional properties 'rule' not allowed"},
+	{"registry: {persistence: {claim: x}}", "additional properties 'claim' not allowed"},
+	{"replicaCount: three", "at '/replicaCount': got string, want integer"},
+	{"service: {type: ExternalName}", "at '/service/type'"},
+	{"image: {digest: \"sha256:abc\"}", "at '/image/digest'"},
+	{"image: {pullPolicy: Sometimes}", "at '/image/pullPolicy'"},
+	{"podAnnotations: {a: 1}", "at '/podAnnotations/a': got number, want string"},
+	{"config: {services: [{verifier: chain}]}", "missing property 'name'"},
+	{"config: {services: [{name: x, verifier: chian}]}", "at '/config/services/0/verifier'"},
+	{"keys: {store: vault}", "at '/keys/store'"},
+	{"persistence: {size: big}", "at '/persistence/size'"},
+	{"users: {existingSecret: Not_A_Name}", "at '/users/existingSecret'"},
+}
+
+func TestChartRefusesWhatCannotWork(t *testing.T) {
+	for _, r := range refusals {
+		out, err := helm(t, []string{"template", "authserver"}, shipped(t, "helm", "authserver"), r.values)
+		if err == nil || !strings.Contains(out, r.says) {
+			t.Errorf("%s\n  is not refused with %q: %v\n%.600s", r.values, r.says, err, out)
+		}
+	}
+}
+
+// Nothing given at all: everything that is missing is said at once.
+func TestChartSaysAllThatIsMissing(t *testing.T) {
+	out, err := helm(t, []string{"template", "authserver"}, shipped(t, "helm", "authserver"), `{image: {repository: ""}, config: {server: {public_url: ""}, services: []}, replicaCount: 2}`)
+	for _, says := range []string{"image.repository is missing", "public_url is missing", "config.services is missing", "2 replicas cannot share SQLite"} {
+		if err == nil || !strings.Contains(out, says) {
+			t.Errorf("no %q in %s", says, out)
+		}
+	}
+}
+
+// A value that the chart would let through is still authserver's to refuse.
+func TestConfigCheckRefusesWhatTheChartDoesNotKnow(t *testing.T) {
+	o := chart(t, "config: {issuer: {nmae: x}}")
+	root := o.rootfs(t, nil)
+	program(t, root)
+	_, c := o.server(t)
+	if out, err := o.run(t, root, nil, "", append([]string{"config", "check"}, flags(t, c)...)...); err == nil || !strings.Contains(out, "nmae") {
+		t.Errorf("%v: %s", err, out)
+	}
+}

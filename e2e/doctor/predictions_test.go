@@ -1,0 +1,224 @@
+package doctor_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"authserver/e2e/harness"
+)
+
+// What doctor calls the versions of Distribution that are here.
+var verifierOf = map[string]string{
+	"2.5.2": "distribution 2.5", "2.8.3": "distribution 2.6 to 2.8, GitLab", "3.0.0": "distribution 3.0", "3.1.2": "distribution 3.1",
+}
+
+// verdict is what the access controller of a version makes of a token: it does not start, refuses, or accepts.
+func verdict(t *testing.T, version, options, token string) string {
+	t.Helper()
+	question, err := json.Marshal(map[string]any{"token": token, "access": []any{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := harness.Run(t, nil, string(question)+"\n", harness.Program(t, "registry-"+version), "verify", options)
+	if err != nil {
+		return "does not start"
+	}
+	var said harness.Verdict
+	if err := json.Unmarshal([]byte(out[strings.LastIndex(strings.TrimSpace(out), "\n")+1:]), &said); err != nil {
+		t.Fatalf("registry verify: %v\n%s", err, out)
+	}
+	if said.OK {
+		return "accepts"
+	}
+	return "refuses"
+}
+
+// A stanza is auth.token as it is given to a registry for a service: with what was exported for it, unless changed.
+type stanza struct {
+	name   string
+	change func(s *setup)
+}
+
+type setup struct {
+	*testing.T
+	w       *world
+	service string
+	dir     string
+	token   map[string]any // auth.token
+}
+
+func (s *setup) file(name, text string) string {
+	s.Helper()
+	path := filepath.Join(s.dir, name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		s.Fatal(err)
+	}
+	return path
+}
+
+func (s *setup) export(args ...string) string {
+	s.Helper()
+	return s.w.auth.Command(s, "", append([]string{"key", "export"}, args...)...)
+}
+
+// certificates are what a registry that checks certificates of this service is given, or else the root.
+func (s *setup) certificates() string {
+	s.Helper()
+	if strings.HasPrefix(s.service, "pinned") {
+		return s.export("--service", s.service)
+	}
+	return s.export()
+}
+
+// bundle is given as rootcertbundle.
+func (s *setup) bundle(text string) { s.token["rootcertbundle"] = s.file("bundle.pem", text) }
+
+// keySet is given as jwks, and what it holds is changed.
+func (s *setup) keySet(change func(keys []map[string]any) []map[string]any) {
+	var set struct {
+		Keys []map[string]any `json:"keys"`
+	}
+	if err := json.Unmarshal(harness.ReadFile(s, s.w.published), &set); err != nil {
+		s.Fatal(err)
+	}
+	if change != nil {
+		set.Keys = change(set.Keys)
+	}
+	text, err := json.Marshal(set)
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.token["jwks"] = s.file("jwks.json", string(text))
+}
+
+func (s *setup) block(kind string, data []byte) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: data}))
+}
+
+// stanzas are ways to set a registry up, right ones and wrong ones.
+var stanzas = []stanza{
+	{"certificates", func(s *setup) { s.bundle(s.certificates()) }},
+	{"jwks", func(s *setup) { s.keySet(nil) }},
+	{"certificates and jwks", func(s *setup) { s.bundle(s.certificates()); s.keySet(nil) }},
+	{"nothing to trust", func(*setup) {}},
+	{"another issuer", func(s *setup) { s.bundle(s.certificates()); s.keySet(nil); s.token["issuer"] = "authserver/" }},
+	{"another service", func(s *setup) { s.bundle(s.certificates()); s.keySet(nil); s.token["service"] = "another" }},
+	{"no issuer", func(s *setup) { s.bundle(s.certificates()); s.keySet(nil); delete(s.token, "issuer") }},
+	{"no service", func(s *setup) { s.bundle(s.certificates()); s.keySet(nil); delete(s.token, "service") }},
+	{"no realm", func(s *setup) { s.bundle(s.certificates()); s.keySet(nil); delete(s.token, "realm") }},
+	{"the leaf", func(s *setup) {
+		file := filepath.Join(s.w.auth.Dir, "data", strings.Replace(s.service, "-", "/", 1)+".crt")
+		text, err := os.ReadFile(file)
+		if err != nil {
+			text = []byte(s.certificates())
+		}
+		s.bundle(string(text))
+	}},
+	{"another root of the name", func(s *setup) { s.bundle(string(harness.ReadFile(s, s.w.stranger.Root))) }},
+	{"two roots", func(s *setup) { s.bundle(string(harness.ReadFile(s, s.w.stranger.Root)) + s.certificates()) }},
+	{"a private key beside", func(s *setup) { s.bundle(s.certificates() + s.block("PRIVATE KEY", []byte("no key"))) }},
+	{"a public key beside", func(s *setup) { s.bundle(s.certificates() + s.block("PUBLIC KEY", []byte("no key"))) }},
+	{"text before", func(s *setup) { s.bundle("Subject: CN=authserver\n" + s.certificates()) }},
+	{"a public key alone", func(s *setup) { s.bundle(s.block("PUBLIC KEY", []byte("no key"))) }},
+	{"a public key, and jwks", func(s *setup) { s.bundle(s.block("PUBLIC KEY", []byte("no key"))); s.keySet(nil) }},
+	{"a damaged certificate", func(s *setup) { s.bundle(s.certificates() + s.block("CERTIFICATE", []byte("damaged"))); s.keySet(nil) }},
+	{"an empty bundle", func(s *setup) { s.bundle("") }},
+	{"an Ed25519 certificate beside", func(s *setup) { s.bundle(s.certificates() + s.export("--service", "pinned-eddsa")) }},
+	{"jwks without our key", func(s *setup) {
+		s.keySet(func(keys []map[string]any) []map[string]any { return keys[:0:0] })
+		s.bundle(s.certificates())
+	}},
+	{"an empty jwks", func(s *setup) { s.keySet(func(keys []map[string]any) []map[string]any { return keys[:0:0] }) }},
+	{"a jwks that is none", func(s *setup) { s.token["jwks"] = s.file("jwks.json", "<html>"); s.bundle(s.certificates()) }},
+	{"kids of another kind", func(s *setup) {
+		s.keySet(func(keys []map[string]any) []map[string]any {
+			for i := range keys {
+				keys[i]["kid"] = fmt.Sprint("key", i)
+			}
+			return keys
+		})
+	}},
+	{"RS256 and EdDSA only", func(s *setup) {
+		s.bundle(s.certificates())
+		s.keySet(nil)
+		s.token["signingalgorithms"] = []string{"RS256", "EdDSA"}
+	}},
+	{"ES256 only", func(s *setup) {
+		s.bundle(s.certificates())
+		s.keySet(nil)
+		s.token["signingalgorithms"] = []string{"ES256"}
+	}},
+	{"an algorithm that is none", func(s *setup) { s.bundle(s.certificates()); s.token["signingalgorithms"] = []string{"ES256", "es384"} }},
+	{"no algorithm", func(s *setup) { s.bundle(s.certificates()); s.keySet(nil); s.token["signingalgorithms"] = []string{} }},
+	{"autoredirect", func(s *setup) { s.bundle(s.certificates()); s.keySet(nil); s.token["autoredirect"] = true }},
+}
+
+// What doctor predicts of a configuration is what the registry of that version does: 29 configurations for seven kinds of
+// services, each held against four real access controllers.
+func TestPredictions(t *testing.T) {
+	names := []string{"chain-es384", "chain-rs256", "pinned-es256", "pinned-eddsa", "jwks-rs256", "jwks-es256", "jwks-eddsa"}
+	config := "services:\n"
+	algorithms := map[string]string{"es256": "ES256", "es384": "ES384", "rs256": "RS256", "eddsa": "EdDSA"}
+	for _, name := range names {
+		verifier, algorithm, _ := strings.Cut(name, "-")
+		config += fmt.Sprintf("  - {name: %s, verifier: %s, algorithm: %s}\n", name, verifier, algorithms[algorithm])
+	}
+	w := &world{T: t, auth: harness.StartAuthserver(t, harness.Options{Config: config + "users: [{kind: htpasswd, file: users.htpasswd}]\nacl: {files: [policy.yaml]}\n"})}
+	w.stranger = harness.StartAuthserver(t, harness.Options{})
+	w.published = filepath.Join(t.TempDir(), "published.json")
+	w.write(w.published, w.get("/.well-known/jwks.json"))
+	tally, cells := map[string]int{}, 0
+	for _, name := range names {
+		token := w.auth.Token(t, "", "", name)
+		for _, c := range stanzas {
+			t.Run(name+"/"+c.name, func(t *testing.T) {
+				s := &setup{t, w, name, t.TempDir(), map[string]any{"realm": w.auth.URL + "/token", "service": name, "issuer": "authserver"}}
+				c.change(s)
+				options, err := json.Marshal(s.token)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var config bytes.Buffer // JSON is YAML
+				if err := json.Indent(&config, fmt.Appendf(nil, `{"version":"0.1","auth":{"token":%s}}`, options), "", " "); err != nil {
+					t.Fatal(err)
+				}
+				r := w.doctor("--registry-config", s.file("config.yml", config.String()))
+				accepted := false // by a version that the configuration is written for
+				for version, called := range verifierOf {
+					real := verdict(t, version, s.file("options.json", string(options)), token)
+					cells++
+					tally[real]++
+					accepted = accepted || real == "accepts" && (version[0] == '3' || s.token["jwks"] == nil && s.token["signingalgorithms"] == nil)
+					if p := r.of(called); p.Verdict != real {
+						t.Errorf("%s %s, and doctor says that it %s because of %v", version, real, p.Verdict, p.Because)
+					}
+				}
+				if accepted == (r.Worst == "error") && c.name != "another service" && c.name != "no realm" {
+					t.Errorf("a version that it is for takes it: %v; doctor's worst finding is %q\n%s", accepted, r.Worst, r)
+				}
+				if t.Failed() {
+					t.Logf("%s\n%s", config.String(), r)
+				}
+			})
+		}
+	}
+	t.Logf("%d cells: %v", cells, tally)
+	if tally["accepts"] < 100 || tally["refuses"] < 100 || tally["does not start"] < 100 {
+		t.Errorf("a matrix of one kind proves little: %v", tally)
+	}
+}
+
+func (r report) of(verifier string) prediction {
+	for _, p := range r.Predictions {
+		if p.Verifier == verifier {
+			return p
+		}
+	}
+	return prediction{Verdict: "is not there"}
+}

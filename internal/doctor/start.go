@@ -1,0 +1,129 @@
+package doctor
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"authserver/internal/issuer"
+)
+
+// isFor tells whether a version reads all that is configured. Others may start with it, and do something else.
+func (s *Stanza) isFor(v verifier) bool {
+	return v.jwks || v.jwksInCert || s.keys == nil && s.JWKS.Value == "" && len(s.Algorithms) == 0
+}
+
+// signingAlgorithms are those that distribution 3 knows (registry/auth/token/token.go).
+var signingAlgorithms = strings.Fields("EdDSA HS256 HS384 HS512 RS256 RS384 RS512 ES256 ES384 ES512 PS256 PS384 PS512")
+
+// start adds what keeps a registry from starting.
+func (e *examination) start(v verifier, service issuer.Service, i int, add add) {
+	st := e.Stanza
+	down := func(check, what, why string, fixes ...Fix) {
+		add(Down, found(check, Error, what, why, fixes...))
+	}
+	if st.Kind != "" {
+		for name, s := range st.required(v, e.realm(), service) {
+			why := "The registry does not start."
+			if v.pinned {
+				why = "Without realm, service and certificate together it asks for no tokens at all."
+			}
+			down(name, st.File+" names no "+name, why, s)
+		}
+	}
+	e.startCertificates(v, service, i, down, add)
+	if !v.jwks {
+		return
+	}
+	if k := st.keys; k != nil {
+		switch {
+		case k.missing != nil:
+			e.elsewhere(k.file, k.missing, add)
+		case k.broken != nil:
+			down("jwks", fmt.Sprintf("%s: %v", k.file, k.broken), "The registry does not start with it.", e.give(st.JWKS, service))
+		}
+	}
+	for _, algorithm := range st.Algorithms {
+		if !slices.Contains(signingAlgorithms, algorithm) {
+			known := slices.DeleteFunc(slices.Clone(st.Algorithms), func(a string) bool { return !slices.Contains(signingAlgorithms, a) })
+			down("algorithm", fmt.Sprintf("signingalgorithms has %q, which is not known; would be right: %s", algorithm, strings.Join(signingAlgorithms, ", ")), "The registry does not start.",
+				st.algorithmsAt.fix(list(known, e.key(service.Name))))
+		}
+	}
+}
+
+// required are the settings without which a registry does not start, and that are missing: how each is mended.
+func (s *Stanza) required(v verifier, realm string, service issuer.Service) map[string]Fix {
+	missing := map[string]Fix{}
+	if s.Realm.Value == "" {
+		missing["realm"] = s.Realm.fix(realm)
+	}
+	if s.Service.Value == "" {
+		missing["service"] = s.Service.fix(service.Name)
+	}
+	if s.Issuer.Value == "" && !v.pinned {
+		missing["issuer"] = s.Issuer.fix(service.Issuer)
+	}
+	return missing
+}
+
+// startCertificates looks at the file of certificates as a registry reads it at its start.
+func (e *examination) startCertificates(v verifier, service issuer.Service, i int, down func(check, what, why string, fixes ...Fix), add add) {
+	st, c := e.Stanza, e.Stanza.certificates
+	give := e.give(st.Trust, service)
+	keys := v.jwks && st.keys != nil && (st.keys.missing != nil || len(st.keys.ids) > 0)
+	switch {
+	case c != nil && c.missing != nil:
+		e.elsewhere(c.file, c.missing, add)
+		return
+	case c == nil && (v.pinned || st.Kind == "" || keys):
+		return
+	case c == nil && st.keys != nil && !v.jwks:
+		down("verifier-kind", st.File+" is for distribution 3: older versions know no jwks", "They do not start without rootcertbundle.", st.Trust.fix("FILE, made by: authserver key export"))
+		return
+	case c == nil && st.keys != nil:
+		down("jwks", st.keys.file+" holds no key", "The registry does not start.", e.give(st.JWKS, service))
+		return
+	case c == nil:
+		down("bundle", st.File+" names no rootcertbundle", "The registry does not start.", st.Trust.fix("FILE, made by: "+exported(service)))
+		return
+	}
+	if c.holdsPrivateKey() {
+		add(Refuses, found("bundle", Warning, c.file+" holds a private key", "A registry needs none of ours; whoever reads that file can sign tokens.", give))
+	}
+	switch {
+	case v.pinned: // looks at the first block alone
+	case c.broken != nil:
+		down("bundle", fmt.Sprintf("%s: %v", c.file, c.broken), "The registry does not start with it.", give)
+	case len(c.certs) == 0 && !keys:
+		down("bundle", c.file+" holds no certificate", "The registry does not start with it.", give)
+	case v.strictPEM && len(c.others) > 0:
+		down("bundle-blocks", fmt.Sprintf("%s has a block %q", c.file, c.others[0]), "distribution 2.5 does not start with anything but CERTIFICATE blocks in its bundle.", give)
+	case v.old && c.holdsEd25519():
+		down("bundle-ed25519", c.file+" has a certificate with an Ed25519 key", "Registries up to 2.8, GitLab's and Notary die of it at their start.",
+			e.serviceFix(i, "algorithm", issuer.ES256), give)
+	}
+}
+
+// list is signingalgorithms with ours in it.
+func list(algorithms []string, key *issuer.Key) string {
+	if key != nil && !slices.Contains(algorithms, key.Algorithm) {
+		algorithms = append(slices.Clone(algorithms), key.Algorithm)
+	}
+	return "[" + strings.Join(algorithms, ", ") + "]"
+}
+
+// give is handing the registry of a service what it is to trust.
+func (e *examination) give(what Setting, service issuer.Service) Fix {
+	file := what.Value
+	if file == "" {
+		file = "FILE"
+	}
+	return Fix{Theirs, what.Where, exported(service) + " > " + file + ", then restart the registry: it reads the file at its start only"}
+}
+
+// elsewhere notes a file that is not on this machine.
+func (e *examination) elsewhere(file string, err error, add add) {
+	add(Unknown, found("bundle", Note, fmt.Sprintf("%s cannot be read here: %v", file, err), "Whether the registry trusts our key was not looked at.",
+		Fix{Ours, "", "give a copy of it as well: --registry-config FILE"}))
+}
