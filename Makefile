@@ -10,10 +10,10 @@ OPS_PORT ?= 5002
 DIR      ?= run
 SOURCE   ?= $(shell git config --get remote.origin.url 2>/dev/null | sed 's,://[^/]*@,://,')
 
-.PHONY: help build run test e2e chaos lint fuzz bench microbench clean image release release-check packages
+.PHONY: help build run test e2e e2e-kubernetes chaos lint fuzz bench microbench clean image release release-check packages
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 build: ## build bin/authserver, static
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/authserver
@@ -26,6 +26,9 @@ test: lint ## vet, static analysis, and all unit tests with the race detector
 
 e2e: ## real registries and real clients against the built program
 	bash e2e/run.sh
+
+e2e-kubernetes: ## the overlays and the chart in a real Kubernetes of one node
+	bash e2e/kubernetes.sh
 
 chaos: ## break what authserver lives on, one thing at a time, under load
 	bash e2e/chaos.sh
