@@ -38,7 +38,7 @@ func baseImage(t *testing.T) string {
 // git is what git says of the project.
 func git(t *testing.T, args ...string) string {
 	t.Helper()
-	return strings.TrimSpace(stdout(t, nil, "git", append([]string{"-C", filepath.Join(harness.Root(t), "..")}, args...)...))
+	return strings.TrimSpace(stdout(t, []string{"TZ=UTC"}, "git", append([]string{"-C", filepath.Join(harness.Root(t), "..")}, args...)...))
 }
 
 // What "make image" makes is as small as can be, and says what it is.
@@ -80,7 +80,7 @@ func imageFlow(t *testing.T, d docker) {
 	if len(config.Volumes) != 0 {
 		t.Errorf("volumes %v", config.Volumes)
 	}
-	revision, created := git(t, "rev-parse", "HEAD"), git(t, "log", "-1", "--date=format:%Y-%m-%dT%H:%M:%SZ", "--format=%cd")
+	revision, created := git(t, "rev-parse", "HEAD"), git(t, "log", "-1", "--date=format-local:%Y-%m-%dT%H:%M:%SZ", "--format=%cd")
 	for label, want := range map[string]string{
 		"title": "authserver", "description": "Token server for container registries", "licenses": "Apache-2.0",
 		"version": version, "revision": revision, "created": created,
