@@ -19,6 +19,7 @@ import (
 // A registry is somebody else's. What it answers is bounded in size and time, and comes to a terminal in no other form
 // than as text.
 func TestHostileRegistry(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", harness.Options{})
 	challenge := func(realm, service string) http.HandlerFunc {
 		return func(rw http.ResponseWriter, _ *http.Request) {
@@ -141,6 +142,7 @@ func isText(t *testing.T, text string) {
 
 // A registry that answers slowly keeps doctor no longer than half a minute in all.
 func TestSlowRegistry(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", harness.Options{})
 	slow := func(rw http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") != "" {
@@ -163,6 +165,7 @@ func TestSlowRegistry(t *testing.T) {
 
 // What doctor shows a registry opens nothing: not the registry's images, not authserver, and not for longer than it says.
 func TestProbesOpenNothing(t *testing.T) {
+	t.Parallel()
 	for _, version := range everyVersion {
 		t.Run(version, func(t *testing.T) {
 			w := newWorld(t, version, harness.Options{})
@@ -239,6 +242,7 @@ func bearer(t *testing.T, method, address, token string) int {
 // A foreign name does not make our key sign whatever it likes: the issuer of a probe is never the registry's word, and a
 // service that is no name is not tried.
 func TestRegistryDoesNotChooseWhatIsSigned(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", harness.Options{})
 	var mu sync.Mutex
 	var seen []string
@@ -271,6 +275,7 @@ func TestRegistryDoesNotChooseWhatIsSigned(t *testing.T) {
 
 // A name that resolves to an address inside is asked without credentials, as a client would; nothing is sent but a GET.
 func TestRealmInside(t *testing.T) {
+	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

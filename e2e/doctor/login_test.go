@@ -24,6 +24,7 @@ func (w *world) as(user, password string, args ...string) outcome {
 }
 
 func TestLogin(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "3.1.2", harness.Options{Users: map[string]string{"alice": secret}, Set: []string{"throttle.account_failures=10"}})
 	w.registry.start()
 
@@ -59,6 +60,7 @@ func TestLogin(t *testing.T) {
 
 // No password is printed, whatever becomes of it, and none comes by the command line.
 func TestPasswordIsNotPrinted(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "3.1.2", harness.Options{Users: map[string]string{"alice": secret}})
 	w.registry.start()
 	for _, args := range [][]string{{}, {"-o", "json"}, {"--registry", w.at()}, {"--registry", "http://localhost:1"}, {"--fail-on", "warning"}, {"--set", "server.public_url=http://localhost:1"}, {"--registry-config", "/none"}} {
@@ -108,6 +110,7 @@ func (s *thief) has(words ...string) string {
 // A password goes to our own address and to nobody else's: not to the realm that a registry names, not to where somebody
 // redirects, not to a server that is not ours, and not over http across a network.
 func TestPasswordStaysHere(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		steal func(w *world, thief string)
 		asked bool // the thief is
@@ -150,6 +153,7 @@ func TestPasswordStaysHere(t *testing.T) {
 
 // What the audit log has of all this: anonymous tokens without access, refusals, and of --as one login.
 func TestAudit(t *testing.T) {
+	t.Parallel()
 	log := filepath.Join(t.TempDir(), "audit.log")
 	w := newWorld(t, "3.1.2", harness.Options{Users: map[string]string{"alice": secret}, Set: []string{"audit.output=file:" + log}})
 	w.registry.set("issuer", "somebody")
@@ -193,6 +197,7 @@ func TestAudit(t *testing.T) {
 
 // The exit status, the two forms of the output, and misuse.
 func TestOutput(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "3.1.2", harness.Options{})
 	w.registry.start()
 	if o := w.run("--registry", w.at()); o.exit != 0 || !strings.HasSuffix(o.stdout, "\n0 errors, 0 warnings\n") || o.stderr != "" {
