@@ -35,6 +35,7 @@ missing openssl && packages="$packages openssl"
 /usr/bin/python3 -c 'import jwt, cryptography' 2>/dev/null || packages="$packages python3-jwt python3-cryptography"
 missing nginx && packages="$packages nginx-light"
 missing iptables && packages="$packages iptables"
+missing nginx && packages="$packages nginx-light" # a proxy that doctor is to find fault with
 missing ip && packages="$packages iproute2"
 missing busybox && packages="$packages busybox-static"
 [ -e /etc/ssl/certs/ca-certificates.crt ] || packages="$packages ca-certificates"
