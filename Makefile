@@ -9,10 +9,10 @@ AUTH_PORT ?= 5001
 OPS_PORT ?= 5002
 DIR      ?= run
 
-.PHONY: help build run test e2e chaos lint fuzz bench microbench clean image
+.PHONY: help build run test e2e e2e-kubernetes chaos lint fuzz bench microbench clean image release release-check packages
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 build: ## build bin/authserver, static
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/authserver
@@ -25,6 +25,9 @@ test: lint ## vet, static analysis, and all unit tests with the race detector
 
 e2e: ## real registries and real clients against the built program
 	bash e2e/run.sh
+
+e2e-kubernetes: ## the overlays and the chart in a real Kubernetes of one node
+	bash e2e/kubernetes.sh
 
 chaos: ## break what authserver lives on, one thing at a time, under load
 	bash e2e/chaos.sh
@@ -45,6 +48,15 @@ microbench: ## benchmarks of the token path
 
 image: build ## build the container image
 	docker build -f deploy/Dockerfile -t authserver:$(VERSION) .
+
+release: ## a release of what is committed, for all platforms, in dist/
+	GO=$(GO) deploy/release/release.sh dist
+
+release-check: ## make it twice, in two places, and compare
+	GO=$(GO) bash deploy/release/check.sh
+
+packages: ## the part of a release that is for this machine: archive, deb and rpm
+	GO=$(GO) deploy/release/release.sh -platforms $$($(GO) env GOOS)/$$($(GO) env GOARCH) dist
 
 clean: ## remove what was built (not ./run)
 	rm -rf bin dist e2e/.cache

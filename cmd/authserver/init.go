@@ -24,8 +24,8 @@ var initFiles embed.FS
 
 // start is what init is told.
 type start struct {
-	Dir, Service, PublicURL, Listen, OpsListen, Issuer, Admin string
-	force                                                     bool
+	Dir, Service, PublicURL, Listen, OpsListen, Issuer, DataDir, Admin string
+	force                                                              bool
 }
 
 func (h *hand) initCommand() *cobra.Command {
@@ -50,6 +50,7 @@ are there are not overwritten without --force; keys are never overwritten.`,
 	f.StringVar(&s.Listen, "listen", d.Server.Listen, "address to listen on")
 	f.StringVar(&s.OpsListen, "ops-listen", d.Server.OpsListen, "address for health and metrics")
 	f.StringVar(&s.Issuer, "issuer", d.Issuer.Name, "issuer in tokens: the registry's auth.token.issuer")
+	f.StringVar(&s.DataDir, "data-dir", d.Issuer.DataDir, "folder of keys and database; a relative one is below DIR")
 	f.StringVar(&s.Admin, "admin", "admin", "name of the administrator")
 	f.BoolVar(&s.force, "force", false, "overwrite configuration, policy and users")
 	return cmd
@@ -120,7 +121,7 @@ func (h *hand) init(s start) error {
 	if h.output == "json" {
 		return h.printJSON(out)
 	}
-	_, err = fmt.Fprintf(h.stdout, `Written to %s: authserver.yaml, policy.yaml, users.htpasswd, data/, schema/
+	_, err = fmt.Fprintf(h.stdout, `Written to %s: authserver.yaml, policy.yaml, users.htpasswd, schema/; keys to %s
 
 Administrator: %s
 Password:      %s     (shown this once)
@@ -129,7 +130,7 @@ In the registry's configuration:
 
 %s
 Next: authserver serve --config %s
-`, s.Dir, s.Admin, password, out.RegistryStanza, out.Config)
+`, s.Dir, c.Issuer.DataDir, s.Admin, password, out.RegistryStanza, out.Config)
 	return err
 }
 
@@ -164,7 +165,7 @@ func (s start) write(path func(name string) string, sets []string) error {
 
 // quoted is s with every value as a YAML scalar that reads back as the same text.
 func (s start) quoted() start {
-	for _, field := range []*string{&s.Service, &s.PublicURL, &s.Listen, &s.OpsListen, &s.Issuer, &s.Admin} {
+	for _, field := range []*string{&s.Service, &s.PublicURL, &s.Listen, &s.OpsListen, &s.Issuer, &s.DataDir, &s.Admin} {
 		*field = yamlText(*field)
 	}
 	return s

@@ -71,7 +71,7 @@ Start with:  authserver init DIR  &&  authserver serve --config DIR/authserver.y
 		h.initCommand(), h.serveCommand(), h.healthCommand(), h.doctorCommand(),
 		h.configCommand(), h.aclCommand(), h.keyCommand(),
 		h.userCommand(), h.groupCommand(), h.tokenCommand(), h.databaseCommand(),
-		h.importCommand(), h.versionCommand(),
+		h.importCommand(), h.versionCommand(), h.manCommand(),
 	)
 	return root
 }
@@ -147,7 +147,7 @@ func (h *hand) versionCommand() *cobra.Command {
 			if h.output == "json" {
 				return h.printJSON(b)
 			}
-			_, err := fmt.Fprintf(h.stdout, "authserver %s (revision %s, %s)\n", b.Version, b.Revision, b.Go)
+			_, err := fmt.Fprintf(h.stdout, "authserver %s (revision %s of %s, %s, %s)\n", b.Version, b.Revision, b.Date, b.Go, b.Platform)
 			return err
 		},
 	})
@@ -156,15 +156,20 @@ func (h *hand) versionCommand() *cobra.Command {
 type buildInfo struct {
 	Version  string `json:"version"`
 	Revision string `json:"revision"`
+	Date     string `json:"date"` // of the revision: builds of one revision are equal
 	Go       string `json:"go"`
+	Platform string `json:"platform"`
 }
 
 func build() buildInfo {
-	b := buildInfo{Version: version, Revision: "unknown", Go: runtime.Version()}
+	b := buildInfo{Version: version, Revision: "unknown", Date: "unknown", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
+			switch s.Key {
+			case "vcs.revision":
 				b.Revision = s.Value
+			case "vcs.time":
+				b.Date = s.Value
 			}
 		}
 	}

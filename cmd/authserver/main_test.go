@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -534,7 +535,7 @@ func TestKeyCommands(t *testing.T) {
 }
 
 func TestVersionHelpAndCompletion(t *testing.T) {
-	if out := must(t, "", "version"); !strings.HasPrefix(out, "authserver dev (revision ") {
+	if out := must(t, "", "version"); !regexp.MustCompile(`^authserver dev \(revision \w+ of \S+, go\S+, ` + runtime.GOOS + "/" + runtime.GOARCH + `\)\n$`).MatchString(out) {
 		t.Errorf("version %q", out)
 	}
 	var b buildInfo

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"strings"
 	"time"
 
 	"authserver/internal/config"
@@ -78,6 +79,9 @@ const again = "tried again"
 // again after a while, which doubles.
 func (s *service) reload(why string) {
 	log := s.lasting.log
+	status := "STATUS=serving"
+	s.tell("RELOADING=1")
+	defer func() { s.tell("READY=1", status) }()
 	s.tried, s.pause = time.Now(), min(max(2*s.pause, firstRetry), lastRetry)
 	stamp := stampOf([]string{s.file})
 	c, err := config.Load(s.file, s.hand.settings(), s.hand.sets)
@@ -93,12 +97,13 @@ func (s *service) reload(why string) {
 			level = slog.LevelDebug
 		}
 		s.reasons = err.Error()
+		status = "STATUS=the new configuration is refused, the old one stays in use: " + strings.ReplaceAll(s.reasons, "\n", "; ")
 		log.Log(context.Background(), level, "the new configuration is refused, the old one stays in use", "why", why, "error", s.reasons)
 		return
 	}
 	if old := s.running; old.Server.Listen != c.Server.Listen || old.Server.OpsListen != c.Server.OpsListen ||
-		old.Server.TLS != c.Server.TLS || old.Log.Format != c.Log.Format || old.Server.MaxConnections != c.Server.MaxConnections || old.Audit != c.Audit || old.Database != c.Database {
-		log.Warn("a change of server.listen, server.ops_listen, server.max_connections, server.tls, log.format, audit or database needs a restart")
+		old.Server.TLS != c.Server.TLS || old.Log.Format != c.Log.Format || old.Server.MaxConnections != c.Server.MaxConnections || old.Audit != c.Audit || old.Database != c.Database || old.Tracing != c.Tracing {
+		log.Warn("a change of server.listen, server.ops_listen, server.max_connections, server.tls, log.format, audit, database or tracing needs a restart")
 	}
 	s.use(g, stamp)
 	log.Info("configuration in use", "why", why)

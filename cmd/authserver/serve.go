@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -24,6 +25,7 @@ import (
 	"authserver/internal/metrics"
 	"authserver/internal/server"
 	"authserver/internal/store"
+	"authserver/internal/systemd"
 	"authserver/internal/users"
 )
 
@@ -65,6 +67,7 @@ type service struct {
 	refused bool           // it was, and reasons says why
 	reasons string
 	cores   int // that Go's scheduler was given
+	manager systemd.Manager
 }
 
 // ballast is memory that nobody touches, so that it takes none. Go collects garbage when as much of it as data has come
@@ -87,7 +90,7 @@ func (h *hand) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s := &service{hand: h, file: file, running: c, level: new(slog.LevelVar)}
+	s := &service{hand: h, file: file, running: c, level: new(slog.LevelVar), manager: systemd.FromEnvironment(h.environ)}
 	b := build()
 	m := metrics.New(b.Version, b.Revision, b.Go)
 	record, err := audit.Open(c.Audit.Output, h.stdout, h.stderr)
@@ -96,6 +99,12 @@ func (h *hand) serve(ctx context.Context) error {
 	}
 	record.Observe = m.Audited
 	s.lasting = lasting{log: newLogger(h.stderr, c.Log.Format, s.level), metrics: m, audit: record, guard: users.NewGuard(users.GuardEvents{Check: m.PasswordCheck, Recalled: m.Recalled, HeldBack: m.HeldBack})}
+	tracer, sendSpans, err := openTracer(c, s.lasting.log, m)
+	if err != nil {
+		return err
+	}
+	defer sendSpans()
+	s.lasting.tracer = tracer
 	if s.lasting.store, err = newStore(c, m.Database); err != nil {
 		return err
 	}
@@ -122,13 +131,13 @@ func (h *hand) serve(ctx context.Context) error {
 		})
 	}
 
-	public, err := server.Listen(c.Server.Listen)
+	public, err := s.listen(c.Server.Listen)
 	if err != nil {
 		return c.Fault("server.listen", err)
 	}
 	var ops net.Listener
 	if c.Server.OpsListen != "" {
-		if ops, err = server.Listen(c.Server.OpsListen); err != nil {
+		if ops, err = s.listen(c.Server.OpsListen); err != nil {
 			_ = public.Close()
 			return c.Fault("server.ops_listen", err)
 		}
@@ -174,9 +183,13 @@ func (s *service) run(ctx context.Context, public, ops net.Listener, e events) e
 	s.ready.Store(true)
 	log.Info("serving", "version", version, "listen", public.Addr().String(), "tls", c.Server.TLS.Enabled(), "realm", c.Realm())
 
+	s.tell("READY=1", "STATUS=serving")
+
 	err := s.attend(ctx, failed, e)
 	s.ready.Store(false)
 	log.Info("shutting down")
+	longest := time.Duration(s.current.Load().config.Server.ShutdownDelay) + drainTimeout
+	s.tell("STOPPING=1", "STATUS=answering what is under way", fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", longest.Microseconds()))
 	if err == nil {
 		s.linger(failed)
 	}
@@ -197,6 +210,21 @@ func (s *service) watch(public *server.Connections) {
 		disks["audit"] = filepath.Dir(file)
 	}
 	m.WatchDisks(disks)
+}
+
+// listen opens an address, or takes over the socket that the service manager has opened.
+func (s *service) listen(address string) (net.Listener, error) {
+	if name, ok := strings.CutPrefix(address, "systemd:"); ok {
+		return s.manager.Listener(name)
+	}
+	return server.Listen(address)
+}
+
+// tell tells the service manager, if there is one.
+func (s *service) tell(lines ...string) {
+	if err := s.manager.Notify(lines...); err != nil {
+		s.lasting.log.Warn("the service manager cannot be told how things are", "error", err.Error())
+	}
 }
 
 // linger goes on serving, not ready, for as long as proxies need to notice.

@@ -124,6 +124,13 @@ func Start(t testing.TB, environment []string, program string, args ...string) *
 // start is Start as somebody else, unless who is nil.
 func start(t testing.TB, who *syscall.Credential, environment []string, program string, args ...string) *Process {
 	t.Helper()
+	// When go test itself is killed (its -timeout, Ctrl-C), no cleanup runs.
+	return startAs(t, &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Credential: who}, environment, program, args...)
+}
+
+// startAs is Start with attributes of the process.
+func startAs(t testing.TB, attributes *syscall.SysProcAttr, environment []string, program string, args ...string) *Process {
+	t.Helper()
 	p := &Process{name: filepath.Base(program), done: make(chan struct{})}
 	p.log = filepath.Join(t.TempDir(), p.name+".log")
 	log, err := os.Create(p.log)
@@ -135,8 +142,7 @@ func start(t testing.TB, who *syscall.Credential, environment []string, program 
 	p.cmd = exec.Command(program, args...)
 	p.cmd.Env = append(os.Environ(), environment...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
-	// When go test itself is killed (its -timeout, Ctrl-C), no cleanup runs.
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Credential: who}
+	p.cmd.SysProcAttr = attributes
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

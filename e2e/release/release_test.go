@@ -1,0 +1,205 @@
+// Package release_test makes a release of the sources and tries it: as files, as packages, and as a service of a systemd that
+// is really booted.
+package release_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"authserver/e2e/harness"
+)
+
+// platform is what CI makes; "make release-check" makes all.
+const platform = "linux/amd64"
+
+// shared is the release that all tests use. It is made once, and removed when they have ended.
+var shared struct {
+	once     sync.Once
+	dir, src string
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if shared.dir != "" {
+		_ = os.RemoveAll(shared.dir)
+	}
+	os.Exit(code)
+}
+
+// released is the folder of the release, and the sources that it was made of.
+func released(t *testing.T) (dir, src string) {
+	t.Helper()
+	shared.once.Do(func() {
+		var err error
+		if shared.dir, err = os.MkdirTemp("", "release"); err != nil {
+			t.Fatal(err)
+		}
+		shared.src = clone(t, filepath.Join(shared.dir, "src"))
+		release(t, shared.src, filepath.Join(shared.dir, "dist"), nil)
+	})
+	return filepath.Join(shared.dir, "dist"), shared.src
+}
+
+// clone is a clone of this repository as it is now, changes that are not committed included (new files have to be added).
+func clone(t *testing.T, dir string) string {
+	t.Helper()
+	root := filepath.Join(harness.Root(t), "..")
+	us := []string{"GIT_AUTHOR_NAME=e2e", "GIT_AUTHOR_EMAIL=e2e@localhost", "GIT_COMMITTER_NAME=e2e", "GIT_COMMITTER_EMAIL=e2e@localhost",
+		"GIT_AUTHOR_DATE=2026-01-02T03:04:05Z", "GIT_COMMITTER_DATE=2026-01-02T03:04:05Z", "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*"}
+	commit := strings.TrimSpace(harness.MustRun(t, us, "", "git", "-C", root, "stash", "create"))
+	if commit == "" {
+		commit = strings.TrimSpace(harness.MustRun(t, us, "", "git", "-C", root, "rev-parse", "HEAD"))
+	}
+	harness.MustRun(t, us, "", "git", "clone", "--quiet", "--shared", "--no-checkout", root, dir)
+	harness.MustRun(t, us, "", "git", "-C", dir, "checkout", "--quiet", "--detach", commit)
+	return dir
+}
+
+// release makes the release of the sources in src.
+func release(t *testing.T, src, dist string, environment []string) {
+	t.Helper()
+	var out bytes.Buffer
+	// A umask is a process's own, and a test has none to spare.
+	cmd := exec.Command("sh", "-c", `umask "${UMASK:-022}" && exec deploy/release/release.sh -platforms "$0" "$1"`, platform, dist)
+	cmd.Dir = src
+	cmd.Env = append(os.Environ(), environment...)
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("release.sh: %v\n%s", err, out.Bytes())
+	}
+}
+
+// one is the only file that matches.
+func one(t *testing.T, dir, pattern string) string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, pattern))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%s in %s: %q, %v", pattern, dir, files, err)
+	}
+	return files[0]
+}
+
+func TestTwoBuildsOfARevisionAreEqual(t *testing.T) {
+	dist, _ := released(t)
+	other := t.TempDir()
+	src := clone(t, filepath.Join(other, "elsewhere", "authserver"))
+	// Somebody else, who keeps files private, lives elsewhere and writes another language.
+	home := t.TempDir()
+	environment := []string{"UMASK=077", "TZ=Pacific/Auckland", "LC_ALL=C.UTF-8", "HOME=" + home}
+	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPROXY", "GOFLAGS", "GONOSUMDB", "GOSUMDB", "GOTOOLCHAIN"} { // they would be below HOME
+		environment = append(environment, name+"="+strings.TrimSpace(harness.MustRun(t, nil, "", "go", "env", name)))
+	}
+	release(t, src, filepath.Join(other, "dist"), environment)
+	sums := string(harness.ReadFile(t, filepath.Join(dist, "SHA256SUMS")))
+	if again := string(harness.ReadFile(t, filepath.Join(other, "dist", "SHA256SUMS"))); again != sums {
+		t.Errorf("first:\n%ssecond:\n%s", sums, again)
+	}
+	if n := strings.Count(sums, "\n"); n != 4 {
+		t.Errorf("%d files, want archive, bill of materials, deb and rpm:\n%s", n, sums)
+	}
+	t.Logf("twice the same:\n%s", sums)
+
+	// Another revision is another release.
+	harness.MustRun(t, nil, "", "git", "-C", src, "-c", "user.name=e2e", "-c", "user.email=e2e@localhost", "commit", "--quiet", "--allow-empty", "-m", "another")
+	harness.MustRun(t, nil, "", "git", "-C", src, "tag", "v1.2.3")
+	release(t, src, filepath.Join(other, "dist"), nil)
+	one(t, filepath.Join(other, "dist"), "authserver_1.2.3_amd64.deb")
+	if again := string(harness.ReadFile(t, filepath.Join(other, "dist", "SHA256SUMS"))); strings.Count(again, "\n") != 4 || strings.Contains(again, strings.Fields(sums)[0]) {
+		t.Errorf("the release of another revision:\n%s", again)
+	}
+}
+
+// The commands that the page shows to who makes a release, and to who takes one.
+func TestRelease(t *testing.T) {
+	dist, src := released(t)
+	for _, step := range harness.Documented(t, "docs/release.md", "check") {
+		cmd := exec.Command("sh", "-ec", step.Command)
+		cmd.Dir = dist
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("$ %s\n%s%v", step.Command, out, err)
+		}
+	}
+	dir := t.TempDir()
+	harness.MustRun(t, nil, "", "tar", "-xzf", one(t, dist, "*.tar.gz"), "-C", dir, "--strip-components=1")
+	for _, file := range []string{"LICENSE", "README.md", "CHANGELOG.md", "docs/systemd.md", "systemd/authserver.service", "completions/authserver.zsh", "man/authserver-serve.1.gz"} {
+		if _, err := os.Stat(filepath.Join(dir, file)); err != nil {
+			t.Error(err)
+		}
+	}
+	// It knows what it was made of.
+	revision := strings.TrimSpace(harness.MustRun(t, nil, "", "git", "-C", src, "rev-parse", "HEAD"))
+	version := harness.MustRun(t, nil, "", filepath.Join(dir, "authserver"), "version")
+	name := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(one(t, dist, "*.deb")), "authserver_"), "_amd64.deb")
+	if !strings.HasPrefix(version, "authserver "+name+" (revision "+revision+" of 20") || !strings.HasSuffix(version, ", linux/amd64)\n") {
+		t.Errorf("version: %s, want %s of %s", version, name, revision)
+	}
+	t.Log(version)
+	if out, err := harness.Run(t, nil, "", "file", filepath.Join(dir, "authserver")); err == nil && !strings.Contains(out, "statically linked") {
+		t.Error(out)
+	}
+	// The manual is set without a warning.
+	pages, err := filepath.Glob(filepath.Join(dir, "man", "*.1.gz"))
+	if err != nil || len(pages) < 30 {
+		t.Fatalf("%d pages, %v", len(pages), err)
+	}
+	for _, page := range pages {
+		if out := harness.MustRun(t, nil, "", "sh", "-c", `zcat "$0" | groff -man -ww -z -Tutf8 2>&1`, page); out != "" {
+			t.Errorf("%s: %s", filepath.Base(page), out)
+		}
+	}
+	if out := harness.MustRun(t, nil, "", "bash", "-n", filepath.Join(dir, "completions", "authserver.bash")); out != "" {
+		t.Error(out)
+	}
+}
+
+// What is linked in may be passed on only with its licence; a module without one stops the release.
+func TestAModuleWithoutALicenceStopsTheRelease(t *testing.T) {
+	dist, src := released(t)
+	licences := string(harness.MustRun(t, nil, "", "tar", "-xzOf", one(t, dist, "*.tar.gz"), "--wildcards", "*/THIRD_PARTY_LICENSES"))
+	for _, line := range strings.Split(harness.MustRun(t, nil, "", "go", "version", "-m", harness.Program(t, "authserver")), "\n") {
+		if fields := strings.Fields(line); len(fields) >= 3 && fields[0] == "dep" && !strings.Contains(licences, fmt.Sprintf("%s %s: ", fields[1], fields[2])) {
+			t.Errorf("no licence of %s %s", fields[1], fields[2])
+		}
+	}
+	if !strings.Contains(licences, "Go, its runtime and standard library") {
+		t.Error("no licence of Go")
+	}
+	dir := t.TempDir()
+	for file, text := range map[string]string{
+		"go.mod":           "module product\n\ngo 1.26.0\n\nrequire example.com/kept v0.0.0\n\nreplace example.com/kept => ./kept\n",
+		"main.go":          "package main\n\nimport _ \"example.com/kept/inner\"\n\nfunc main() {}\n",
+		"kept/go.mod":      "module example.com/kept\n\ngo 1.26.0\n",
+		"kept/inner/in.go": "package inner\n",
+	} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, file)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	script := filepath.Join(src, "deploy", "release", "licences.sh")
+	run := func() (string, error) {
+		cmd := exec.Command(script, ".")
+		cmd.Dir = dir
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	if out, err := run(); err == nil || !strings.Contains(out, "licences: example.com/kept v0.0.0 has no licence") {
+		t.Errorf("%v: %s", err, out[max(0, len(out)-300):])
+	}
+	for file, text := range map[string]string{"kept/LICENSE": "Do as you like.\n", "kept/inner/NOTICE": "By somebody else.\n"} {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := run(); err != nil || !strings.Contains(out, "Do as you like.") || !strings.Contains(out, "v0.0.0: inner/NOTICE") {
+		t.Errorf("%v: %s", err, out[max(0, len(out)-300):])
+	}
+}
