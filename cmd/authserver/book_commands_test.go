@@ -295,7 +295,7 @@ func notYet(file string) bool {
 
 // linkedLater are pages that the index will name once they are there.
 func linkedLater(file string) bool {
-	return startsWithAny(file, "deploy/", "docs/kubernetes", "docs/tracing")
+	return startsWithAny(file, "deploy/", "docs/kubernetes", "docs/trac")
 }
 
 // toCome are links to what the same others write.
