@@ -18,6 +18,7 @@ import (
 	"authserver/internal/audit"
 	"authserver/internal/issuer"
 	"authserver/internal/scope"
+	"authserver/internal/tracing"
 	"authserver/internal/users"
 )
 
@@ -36,6 +37,10 @@ func (s *server) token(w http.ResponseWriter, r *http.Request) {
 	result, err := s.Issuer.Issue(ctx, request)
 	s.Metrics.TokenRequest(request.Grant, result.Service, result.Outcome, time.Since(start))
 	s.Metrics.Access(result.Verdicts)
+	span := tracing.From(ctx)
+	span.Set("authserver.grant", request.Grant)
+	span.Set("authserver.service", result.Service)
+	span.Set("authserver.outcome", result.Outcome)
 	for _, v := range result.Verdicts {
 		if len(v.Failed) > 0 {
 			s.log(r).Warn("the condition of a rule could not be evaluated, so it granted nothing", "rules", v.Failed, "type", v.Type, "name", v.Name, "action", v.Action)
