@@ -28,9 +28,6 @@ func TestEveryShownCommandIsRun(t *testing.T) {
 	tests := testsOf(t)
 	runBy := regexp.MustCompile(`^run by (Test[A-Za-z0-9]+)(/[a-z0-9-]+)?$`)
 	for _, p := range book(t) {
-		if notYet(p.path) {
-			continue
-		}
 		for _, b := range p.blocks {
 			switch b.language {
 			case "sh", "bash", "shell", "shell-session", "terminal":
@@ -53,7 +50,7 @@ func TestEveryShownCommandIsRun(t *testing.T) {
 			case name != nil && tests[name[1]] == nil:
 				t.Errorf("%s: there is no %s", p.at(b.number), name[1])
 			case name != nil && !slices.ContainsFunc(tests[name[1]], func(source string) bool { return names(source, p.path) }):
-				t.Errorf("%s: the file of %s does not name %s", p.at(b.number), name[1], p.path)
+				t.Errorf("%s: nothing beside %s names %s", p.at(b.number), name[1], p.path)
 			case name != nil:
 			case strings.HasPrefix(b.note, "not run: ") && len(b.note) > len("not run: ")+10:
 			case strings.HasPrefix(b.note, "not run") || strings.HasPrefix(b.note, "run by"):
@@ -78,24 +75,28 @@ func names(source, file string) bool {
 		strings.Contains(source, folder) && (strings.Contains(source, `"`+strings.TrimSuffix(name, ".md")+`"`) || strings.Contains(source, `"*.md"`))
 }
 
-// testsOf is every test of the project, with the sources that have one of that name.
+// testsOf is every test of the project, with all that is tested in its folder.
 func testsOf(t *testing.T) map[string][]string {
 	t.Helper()
 	function := regexp.MustCompile(`(?m)^func (Test[A-Za-z0-9]+)\(`)
-	tests := map[string][]string{}
+	folders := map[string]string{}
 	for _, folder := range []string{"cmd", "internal", "e2e"} {
 		err := filepath.WalkDir(filepath.Join(home, folder), func(file string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() || !strings.HasSuffix(file, "_test.go") {
 				return err
 			}
 			source, err := os.ReadFile(file)
-			for _, m := range function.FindAllStringSubmatch(string(source), -1) {
-				tests[m[1]] = append(tests[m[1]], string(source))
-			}
+			folders[filepath.Dir(file)] += string(source)
 			return err
 		})
 		if err != nil {
 			t.Fatal(err)
+		}
+	}
+	tests := map[string][]string{}
+	for _, sources := range folders {
+		for _, m := range function.FindAllStringSubmatch(sources, -1) {
+			tests[m[1]] = append(tests[m[1]], sources)
 		}
 	}
 	return tests
@@ -222,7 +223,7 @@ func TestNamedKeysExist(t *testing.T) {
 	}
 	set := regexp.MustCompile(`--set[ =]['"]?([a-z_.\[\]]+)=`)
 	for _, p := range book(t) {
-		if startsWithAny(p.path, "docs/docker-auth.md", "docs/migrating/") {
+		if p.path == "docs/docker-auth.md" || strings.HasPrefix(p.path, "docs/migrating/") {
 			continue // they name somebody else's keys
 		}
 		for _, l := range p.prose {
@@ -286,21 +287,4 @@ func fragment(t *testing.T, where, text string, known map[string]bool) int {
 		t.Errorf("%s: %v", where, err)
 	}
 	return strings.Count(text, ":")
-}
-
-// notYet are pages that are being written anew; these exceptions end with that.
-func notYet(file string) bool {
-	return startsWithAny(file, "deploy/kubernetes/", "deploy/compose/")
-}
-
-// linkedLater are pages that the index will name once they are there.
-func linkedLater(file string) bool {
-	return startsWithAny(file, "deploy/", "docs/kubernetes", "docs/trac")
-}
-
-// toCome are links to what the same others write.
-var toCome = []string{"deploy/README.md#the-image"}
-
-func startsWithAny(s string, starts ...string) bool {
-	return slices.ContainsFunc(starts, func(start string) bool { return strings.HasPrefix(s, start) })
 }
