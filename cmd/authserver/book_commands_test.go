@@ -50,7 +50,7 @@ func TestEveryShownCommandIsRun(t *testing.T) {
 			case name != nil && tests[name[1]] == nil:
 				t.Errorf("%s: there is no %s", p.at(b.number), name[1])
 			case name != nil && !slices.ContainsFunc(tests[name[1]], func(source string) bool { return names(source, p.path) }):
-				t.Errorf("%s: nothing beside %s names %s", p.at(b.number), name[1], p.path)
+				t.Errorf("%s: the package of %s does not name %s", p.at(b.number), name[1], p.path)
 			case name != nil:
 			case strings.HasPrefix(b.note, "not run: ") && len(b.note) > len("not run: ")+10:
 			case strings.HasPrefix(b.note, "not run") || strings.HasPrefix(b.note, "run by"):
@@ -75,18 +75,18 @@ func names(source, file string) bool {
 		strings.Contains(source, folder) && (strings.Contains(source, `"`+strings.TrimSuffix(name, ".md")+`"`) || strings.Contains(source, `"*.md"`))
 }
 
-// testsOf is every test of the project, with all that is tested in its folder.
+// testsOf is every test of the project, with the tests of the packages that have one of that name.
 func testsOf(t *testing.T) map[string][]string {
 	t.Helper()
 	function := regexp.MustCompile(`(?m)^func (Test[A-Za-z0-9]+)\(`)
-	folders := map[string]string{}
+	sources := map[string]string{} // of a package
 	for _, folder := range []string{"cmd", "internal", "e2e"} {
 		err := filepath.WalkDir(filepath.Join(home, folder), func(file string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() || !strings.HasSuffix(file, "_test.go") {
 				return err
 			}
 			source, err := os.ReadFile(file)
-			folders[filepath.Dir(file)] += string(source)
+			sources[filepath.Dir(file)] += string(source)
 			return err
 		})
 		if err != nil {
@@ -94,9 +94,9 @@ func testsOf(t *testing.T) map[string][]string {
 		}
 	}
 	tests := map[string][]string{}
-	for _, sources := range folders {
-		for _, m := range function.FindAllStringSubmatch(sources, -1) {
-			tests[m[1]] = append(tests[m[1]], sources)
+	for _, source := range sources {
+		for _, m := range function.FindAllStringSubmatch(source, -1) {
+			tests[m[1]] = append(tests[m[1]], source)
 		}
 	}
 	return tests
