@@ -119,3 +119,15 @@ func kustomizePageHA(t *testing.T, c *cluster.Cluster) {
 		t.Errorf("%d pods", n)
 	}
 }
+
+// docs/clients/kubelet.md, with a registry that is there.
+func kubeletPage(t *testing.T, c *cluster.Cluster, user, password string) {
+	t.Helper()
+	r := newReader(t, c)
+	put(t, r.file("pull-secret.json"), credentials(t, user, password))
+	r.follows(t, "docs/clients/kubelet.md", "kubelet", func(string) {})
+	c.Kubectl(t, "run", "app", "--image="+registry+"/"+user+"/app:1", "--image-pull-policy=Always")
+	c.Kubectl(t, "wait", "--for=condition=Ready", "pod/app", "--timeout=1m")
+	c.Kubectl(t, "delete", "pod", "app", "--now")
+	c.Kubectl(t, "delete", "secret", "registry")
+}
