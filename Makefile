@@ -8,6 +8,7 @@ PORT     ?= 5000
 AUTH_PORT ?= 5001
 OPS_PORT ?= 5002
 DIR      ?= run
+SOURCE   ?= $(shell git config --get remote.origin.url 2>/dev/null | sed 's,://[^/]*@,://,')
 
 .PHONY: help build run test e2e e2e-kubernetes chaos lint fuzz bench microbench clean image release release-check packages
 
@@ -46,8 +47,10 @@ bench: ## measure authserver beside bare programs that only sign or hash, a quar
 microbench: ## benchmarks of the token path
 	$(GO) test -run '^$$' -bench . -benchmem ./internal/...
 
-image: build ## build the container image
-	docker build -f deploy/Dockerfile -t authserver:$(VERSION) .
+image: ## build the container image, as authserver:VERSION and authserver:latest
+	docker build -f deploy/Dockerfile -t authserver:$(VERSION) -t authserver:latest \
+	  --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null) \
+	  --build-arg CREATED=$(shell git log -1 --format=%cI 2>/dev/null) --build-arg SOURCE=$(SOURCE) .
 
 release: ## a release of what is committed, for all platforms, in dist/
 	GO=$(GO) deploy/release/release.sh dist

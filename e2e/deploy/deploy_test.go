@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 
+	"sigs.k8s.io/yaml"
+
 	"authserver/e2e/harness"
 )
 
@@ -153,4 +155,13 @@ func TestNothingShippedIsASecret(t *testing.T) {
 	if err != nil || files < 15 {
 		t.Fatalf("%d files seen: %v", files, err)
 	}
+}
+
+func toYAML(t testing.TB, v any) string {
+	t.Helper()
+	text, err := yaml.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
