@@ -149,7 +149,7 @@ func (s start) write(path func(name string) string, sets []string) error {
 	if err := tryConfiguration(rendered, sets); err != nil {
 		return misuse{err}
 	}
-	if err := os.MkdirAll(path("schema"), 0o755); err != nil {
+	if err := durable.Mkdir(path("schema"), 0o755); err != nil {
 		return err
 	}
 	for name, text := range schemas { // beside the files, so that an editor finds them without a network
