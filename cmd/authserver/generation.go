@@ -25,6 +25,7 @@ import (
 	"authserver/internal/scope"
 	"authserver/internal/server"
 	"authserver/internal/store"
+	"authserver/internal/tracing"
 	"authserver/internal/users"
 	"authserver/internal/webhook"
 )
@@ -35,7 +36,8 @@ type lasting struct {
 	metrics *metrics.Metrics
 	audit   *audit.Log
 	guard   *users.Guard
-	store   *store.Store // nil = there is no database
+	store   *store.Store    // nil = there is no database
+	tracer  *tracing.Tracer // nil = nothing is traced
 }
 
 // generation is everything that a configuration makes. It is built aside, checked, and used as a whole or not at all.
@@ -79,6 +81,8 @@ func newGeneration(c *config.Config, l lasting, previous *generation, dryRun boo
 
 	last, err := openWebhook(c, policy, l)
 	note(err)
+	_, err = traceHeaders(c) // a restart must find them
+	note(err)
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
 	}
@@ -112,7 +116,7 @@ func newGeneration(c *config.Config, l lasting, previous *generation, dryRun boo
 	proxies, trustUnix := proxies(c.Server.TrustedProxies)
 	g.handler = server.New(server.Config{
 		Issuer: mint, API: programs, JWKS: jwks, Realm: c.Issuer.Name, PublicURL: c.Server.PublicURL, Refresh: c.Refresh.Enabled, TrustedProxies: proxies, TrustUnix: trustUnix,
-		CORSOrigins: c.Server.CORSOrigins, Log: l.log, Metrics: l.metrics,
+		CORSOrigins: c.Server.CORSOrigins, Log: l.log, Metrics: l.metrics, Tracer: l.tracer,
 	})
 	return g, nil
 }

@@ -102,8 +102,8 @@ func (s *service) reload(why string) {
 		return
 	}
 	if old := s.running; old.Server.Listen != c.Server.Listen || old.Server.OpsListen != c.Server.OpsListen ||
-		old.Server.TLS != c.Server.TLS || old.Log.Format != c.Log.Format || old.Server.MaxConnections != c.Server.MaxConnections || old.Audit != c.Audit || old.Database != c.Database {
-		log.Warn("a change of server.listen, server.ops_listen, server.max_connections, server.tls, log.format, audit or database needs a restart")
+		old.Server.TLS != c.Server.TLS || old.Log.Format != c.Log.Format || old.Server.MaxConnections != c.Server.MaxConnections || old.Audit != c.Audit || old.Database != c.Database || old.Tracing != c.Tracing {
+		log.Warn("a change of server.listen, server.ops_listen, server.max_connections, server.tls, log.format, audit, database or tracing needs a restart")
 	}
 	s.use(g, stamp)
 	log.Info("configuration in use", "why", why)

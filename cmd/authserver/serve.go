@@ -99,6 +99,12 @@ func (h *hand) serve(ctx context.Context) error {
 	}
 	record.Observe = m.Audited
 	s.lasting = lasting{log: newLogger(h.stderr, c.Log.Format, s.level), metrics: m, audit: record, guard: users.NewGuard(users.GuardEvents{Check: m.PasswordCheck, Recalled: m.Recalled, HeldBack: m.HeldBack})}
+	tracer, sendSpans, err := openTracer(c, s.lasting.log, m)
+	if err != nil {
+		return err
+	}
+	defer sendSpans()
+	s.lasting.tracer = tracer
 	if s.lasting.store, err = newStore(c, m.Database); err != nil {
 		return err
 	}

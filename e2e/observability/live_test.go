@@ -44,7 +44,7 @@ const password = "alice in wonderland"
 type scene struct {
 	a, b     *harness.Authserver
 	database *harness.Postgres
-	webhook  atomic.Int32 // the status that it answers with
+	webhook  atomic.Int32 // the status that it answers with, as a collector of traces does
 	audit    string       // the link
 	login    string       // refresh token
 	access   string       // access token
@@ -63,7 +63,7 @@ func setScene(t *testing.T) *scene {
 	s.a = harness.StartAuthserver(t, harness.Options{
 		Policy: policy, Database: s.database.URL, RefreshTokens: true,
 		Set: []string{
-			"database.timeout=500ms", "audit.output=file:" + s.audit, "acl.webhook.url=" + webhook.URL, "acl.webhook.pause=100ms",
+			"database.timeout=500ms", "audit.output=file:" + s.audit, "acl.webhook.url=" + webhook.URL, "acl.webhook.pause=100ms", "tracing.endpoint=" + webhook.URL + "/v1/traces", "tracing.sample_one_in=1",
 			"passwords.parallel=1", "throttle.account_failures=5", "throttle.network_failures=1000000",
 		},
 	})

@@ -25,6 +25,7 @@ type Config struct {
 	Refresh   RefreshTokens    `yaml:"refresh_tokens"`
 	Log       Log              `yaml:"log"`
 	Audit     Audit            `yaml:"audit"`
+	Tracing   Tracing          `yaml:"tracing"`
 
 	dir   string                   // relative paths start here
 	where func(path string) string // place of a key path
@@ -119,11 +120,13 @@ func (w Webhook) Enabled() bool { return w.URL != "" }
 // InClear tells whether questions and answers cross a network without TLS.
 func (w Webhook) InClear() bool {
 	u, err := url.Parse(w.URL)
-	if err != nil || u.Scheme != "http" {
-		return false
-	}
+	return err == nil && inClear(u)
+}
+
+// inClear tells whether what is sent to an address crosses a network without TLS.
+func inClear(u *url.URL) bool {
 	ip := net.ParseIP(u.Hostname())
-	return u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback())
+	return u.Scheme == "http" && u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback())
 }
 
 // Passwords are how passwords are hashed, checked and remembered.
@@ -169,6 +172,17 @@ type Audit struct {
 	Output string `yaml:"output"` // stderr, stdout or file:/path
 }
 
+// Tracing is an OpenTelemetry collector that is told of requests.
+type Tracing struct {
+	Endpoint    string `yaml:"endpoint"`      // OTLP over HTTP; "" = none
+	SampleOneIn int    `yaml:"sample_one_in"` // requests, of which one is traced
+	HeadersFile string `yaml:"headers_file"`  // "Name: value" lines
+	ServiceName string `yaml:"service_name"`
+}
+
+// Enabled tells whether anything is traced.
+func (t Tracing) Enabled() bool { return t.Endpoint != "" }
+
 // Defaults is the configuration of an absent key.
 func Defaults() Config {
 	return Config{
@@ -195,6 +209,7 @@ func Defaults() Config {
 		Refresh:   RefreshTokens{IdleLifetime: document.Duration(720 * time.Hour), MaxLifetime: document.Duration(8760 * time.Hour)},
 		Log:       Log{Level: "info", Format: "json"},
 		Audit:     Audit{Output: "stderr"},
+		Tracing:   Tracing{SampleOneIn: 100, ServiceName: "authserver"},
 	}
 }
 

@@ -66,6 +66,7 @@ func TestAbsentKeysHaveTheirDocumentedDefaults(t *testing.T) {
 		"throttle":                  {c.Throttle, config.Throttle{AccountFailures: 10, NetworkFailures: 300, Window: document.Duration(5 * time.Minute)}},
 		"log":                       {c.Log, config.Log{Level: "info", Format: "json"}},
 		"audit.output":              {c.Audit.Output, "stderr"},
+		"tracing":                   {c.Tracing, config.Tracing{SampleOneIn: 100, ServiceName: "authserver"}},
 		"users":                     {len(c.Users), 0},
 	} {
 		if pair[0] != pair[1] {
@@ -279,6 +280,10 @@ var settings = map[string][2]string{
 	"log.level":                       {"debug", "debug"},
 	"log.format":                      {"text", "text"},
 	"audit.output":                    {"stdout", "stdout"},
+	"tracing.endpoint":                {"https://otel.example.com/v1/traces", "https://otel.example.com/v1/traces"},
+	"tracing.sample_one_in":           {"7", "7"},
+	"tracing.headers_file":            {"/otel.headers", "/otel.headers"},
+	"tracing.service_name":            {"token-server", "token-server"},
 }
 
 // walk calls visit for every setting of a configuration struct, lists of blocks as name[].

@@ -174,7 +174,7 @@ func (c *Config) resolvePaths() {
 		&c.Server.TLS.CertFile, &c.Server.TLS.KeyFile,
 		&c.Issuer.DataDir, &c.Issuer.Keys.KeyFile, &c.Issuer.Keys.CertificateFile, &c.Issuer.Keys.EncryptionFile,
 		&c.Database.PasswordFile,
-		&c.ACL.Webhook.TokenFile, &c.ACL.Webhook.TLS.CAFile, &c.ACL.Webhook.TLS.CertFile, &c.ACL.Webhook.TLS.KeyFile,
+		&c.Tracing.HeadersFile, &c.ACL.Webhook.TokenFile, &c.ACL.Webhook.TLS.CAFile, &c.ACL.Webhook.TLS.CertFile, &c.ACL.Webhook.TLS.KeyFile,
 	}
 	for i := range c.Services {
 		paths = append(paths, &c.Services[i].KeyFile, &c.Services[i].CertificateFile)

@@ -71,7 +71,7 @@ func TestNothingButWhatIsHandedInIsRead(t *testing.T) {
 }
 
 func TestAFaultInAVariableNamesTheVariable(t *testing.T) {
-	top := "unknown key; known here: server, issuer, services, users, acl, passwords, throttle, database, refresh_tokens, log, audit"
+	top := "unknown key; known here: server, issuer, services, users, acl, passwords, throttle, database, refresh_tokens, log, audit, tracing"
 	for variable, want := range map[string]string{
 		"AUTHSERVER_NAME=x":                          "name: " + top,
 		"AUTHSERVER_ISSUER_NAME=x":                   "issuer_name: " + top, // one _ too few
@@ -114,7 +114,7 @@ func TestAFaultInAFlagNamesTheFlag(t *testing.T) {
 
 func TestFaultsOfFileEnvironmentAndFlagsAreReportedTogether(t *testing.T) {
 	_, dir, err := load(t, minimal+"log: {level: loud}\nlgo: {}\n", []string{"AUTHSERVER_NAME=x", "AUTHSERVER_ISSUER__KEYS__ALGORITHM=HS256"}, []string{"audit.output=paper", "x"})
-	known := "unknown key; known here: server, issuer, services, users, acl, passwords, throttle, database, refresh_tokens, log, audit"
+	known := "unknown key; known here: server, issuer, services, users, acl, passwords, throttle, database, refresh_tokens, log, audit, tracing"
 	wantFaults(t, err,
 		dir+`/authserver.yaml:5: log.level: "loud" is not known; would be right: debug, info, warn, error`,
 		dir+"/authserver.yaml:6: lgo: "+known,

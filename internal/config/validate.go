@@ -80,6 +80,7 @@ func (c *Config) validate() []error {
 	v.webhook()
 	v.database()
 	v.passwords()
+	v.tracing()
 	v.oneOf("log.level", c.Log.Level, []string{"debug", "info", "warn", "error"})
 	v.oneOf("log.format", c.Log.Format, []string{"json", "text"})
 	if file, ok := strings.CutPrefix(c.Audit.Output, "file:"); ok && file == "" || !ok && c.Audit.Output != "stderr" && c.Audit.Output != "stdout" {
@@ -216,6 +217,30 @@ func (v *validation) webhook() {
 	v.between("acl.webhook.timeout", w.Timeout, minWebhookTimeout, maxWebhookTimeout)
 	v.between("acl.webhook.pause", w.Pause, minWebhookPause, maxWebhookPause)
 	v.number("acl.webhook.parallel", w.Parallel, 1, maxWebhookParallel, Defaults().ACL.Webhook.Parallel)
+}
+
+const maxSampleOneIn = 1_000_000
+
+func (v *validation) tracing() {
+	t := v.c.Tracing
+	v.number("tracing.sample_one_in", t.SampleOneIn, 1, maxSampleOneIn, Defaults().Tracing.SampleOneIn)
+	if t.ServiceName == "" {
+		v.fault("tracing.service_name", "empty; would be right: authserver")
+	}
+	if !t.Enabled() {
+		return
+	}
+	u, err := url.Parse(t.Endpoint)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || !portOrNone(u.Host):
+		v.fault("tracing.endpoint", "%q is no address of a web server; would be right: http://127.0.0.1:4318/v1/traces", redactURL(t.Endpoint))
+	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		v.fault("tracing.endpoint", "holds a user, a query or a fragment; a secret belongs into tracing.headers_file")
+	case u.Path == "" || u.Path == "/":
+		v.fault("tracing.endpoint", "%q has no path; would be right: %s/v1/traces", t.Endpoint, strings.TrimSuffix(t.Endpoint, "/"))
+	case t.HeadersFile != "" && inClear(u):
+		v.fault("tracing.endpoint", "%q is not https, and would carry what is in tracing.headers_file in clear", t.Endpoint)
+	}
 }
 
 // portOrNone tells whether what follows the host of a URL can be a port, or is nothing; "unix:" is no host.

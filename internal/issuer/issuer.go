@@ -104,6 +104,9 @@ type Result struct {
 	RefreshErr   error  // why there is none although it was asked for: the login holds without
 }
 
+// NotLoggedIn is what somebody is told who has to log in and sent no Authorization header.
+const NotLoggedIn = "log in: no user name and password came in the Authorization header"
+
 // Errors of Issue beside users.ErrRefused. Anything else is our own fault.
 var (
 	ErrUnknownService = errors.New("unknown service")
@@ -181,7 +184,7 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (Result, error) {
 	fail := func(outcome string, err error) (Result, error) {
 		result.Outcome, event.Outcome, event.Reason = outcome, outcome, err.Error()
 		// The answer is no already; a record that fails cannot make it more so.
-		return result, errors.Join(err, i.audit.Record(event))
+		return result, errors.Join(err, i.record(ctx, event))
 	}
 
 	service, err := i.service(r.Service)
@@ -203,7 +206,7 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (Result, error) {
 	result.Granted, result.Verdicts = granted, verdicts
 
 	key := i.ring.For(service.Name)
-	token, jti, err := mint(service, key, who.Name, granted, now, i.random)
+	token, jti, err := i.sign(ctx, service, key, who.Name, granted, now)
 	switch {
 	case err != nil:
 		return fail(audit.Failed, err)
@@ -221,7 +224,7 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (Result, error) {
 		event.Refresh = refresh != ""
 	}
 	// A token that nobody knows of is not handed out.
-	if err := i.audit.Record(event); err != nil {
+	if err := i.record(ctx, event); err != nil {
 		result.Outcome = audit.Failed
 		return result, err
 	}
@@ -273,8 +276,8 @@ func outcomeOf(err error) string {
 	return audit.Unavailable
 }
 
-// authenticate tells who asks, or returns users.ErrRefused, ErrThrottled or ErrUnavailable.
-func (i *Issuer) authenticate(ctx context.Context, r Request, service string, now time.Time) (users.Principal, error) {
+// principal is who asks.
+func (i *Issuer) principal(ctx context.Context, r Request, service string, now time.Time) (users.Principal, error) {
 	who, err := i.identity(ctx, r, service, now)
 	var later *users.Later
 	switch {
@@ -319,8 +322,8 @@ func (i *Issuer) identity(ctx context.Context, r Request, service string, now ti
 	return who, nil
 }
 
-// decide asks the policy and, for what it grants, the reviewer. Whatever they answer, nobody gets what they did not ask for.
-func (i *Issuer) decide(ctx context.Context, r Request, who users.Principal, service string, now time.Time) (scope.Set, []scope.Verdict, error) {
+// verdict is what the policy, and then the reviewer, grant of what was asked.
+func (i *Issuer) verdict(ctx context.Context, r Request, who users.Principal, service string, now time.Time) (scope.Set, []scope.Verdict, error) {
 	granted, verdicts := i.policy.Decide(who, r.Client, service, now, r.Asked)
 	granted = r.Asked.Intersect(granted)
 	if i.reviewer == nil || len(granted) == 0 {

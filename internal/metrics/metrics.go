@@ -38,6 +38,7 @@ type Metrics struct {
 	rootExpiry      *prometheus.GaugeVec
 	audited         *prometheus.CounterVec
 	turnedAway      prometheus.Counter
+	spans           *prometheus.CounterVec
 }
 
 // New returns metrics with the build's version in build_info.
@@ -78,17 +79,18 @@ func New(version, revision, goVersion string) *Metrics {
 		audited: counter("audit_lines_total", "Lines for the audit log; one that failed gave no token.", "outcome"),
 		turnedAway: prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "requests_turned_away_total",
 			Help: "Requests answered 503 because too many were under way."}),
+		spans: counter("trace_spans_total", "Spans of traced requests.", "outcome"),
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "build_info", Help: "1, labelled with the build.",
 		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "goversion": goVersion}})
 	build.Set(1)
 	m.registry.MustRegister(m.requests, m.duration, m.access, m.dropped, m.conditions, m.authentications, m.reviews, m.reviewDuration, m.database, m.checksInFlight, m.checkDuration, m.recalled, m.heldBack,
-		m.reloadSuccess, m.reloadTime, m.keyExpiry, m.rootExpiry, m.audited, m.turnedAway, build,
+		m.reloadSuccess, m.reloadTime, m.keyExpiry, m.rootExpiry, m.audited, m.turnedAway, m.spans, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.gaugeFunc("time_seconds", "The clock of the process.", func() float64 { return float64(time.Now().UnixNano()) / 1e9 })
 	// There from the start: the rise from nothing to one is no rise to a rate.
 	for vec, values := range map[*prometheus.CounterVec][]string{
-		m.audited: {"written", "failed"}, m.heldBack: {"account", "network", "queue"}, m.recalled: {"hit", "refused", "shared", "miss"},
+		m.audited: {"written", "failed"}, m.spans: {"exported", "dropped"}, m.heldBack: {"account", "network", "queue"}, m.recalled: {"hit", "refused", "shared", "miss"},
 	} {
 		for _, value := range values {
 			vec.WithLabelValues(value)
@@ -186,6 +188,9 @@ func (m *Metrics) Audited(err error) {
 	}
 	m.audited.WithLabelValues("written").Inc()
 }
+
+// Spans counts what became of spans. outcome must come from a fixed list.
+func (m *Metrics) Spans(outcome string, n int) { m.spans.WithLabelValues(outcome).Add(float64(n)) }
 
 // RequestTurnedAway counts a request that found too many others under way.
 func (m *Metrics) RequestTurnedAway() { m.turnedAway.Inc() }

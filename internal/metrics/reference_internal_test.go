@@ -48,6 +48,7 @@ func TestReferenceOfMetricsIsThatOfTheCode(t *testing.T) {
 		}
 	}
 	m.RequestTurnedAway()
+	m.Spans("exported", 1)
 	m.TokenRequest("basic", "registry", "granted", time.Second)
 	m.Access([]scope.Verdict{{Type: "repository", Action: "pull"}})
 	m.Authentication("htpasswd", "known")

@@ -34,7 +34,8 @@ func TestLinesOfTheAuditLogAndRequestsTurnedAwayAreCounted(t *testing.T) {
 	m.Audited(nil)
 	m.Audited(errors.New("disk full"))
 	m.RequestTurnedAway()
-	wantSamples(t, m, `authserver_audit_lines_total{outcome="written"} 2`, `authserver_audit_lines_total{outcome="failed"} 1`, "authserver_requests_turned_away_total 1")
+	m.Spans("dropped", 3)
+	wantSamples(t, m, `authserver_trace_spans_total{outcome="dropped"} 3`, `authserver_trace_spans_total{outcome="exported"} 0`, `authserver_audit_lines_total{outcome="written"} 2`, `authserver_audit_lines_total{outcome="failed"} 1`, "authserver_requests_turned_away_total 1")
 }
 
 // A rate sees no rise from a series that is not there to one that is 1.

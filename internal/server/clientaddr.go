@@ -20,7 +20,7 @@ var errForwarded = errors.New("X-Forwarded-For and Forwarded name different clie
 // one it writes, so when both are there they must agree.
 func (s *server) clientAddr(r *http.Request) (netip.Addr, error) {
 	peer := parseAddr(r.RemoteAddr)
-	if !s.trusted(peer) && (peer.IsValid() || !s.TrustUnix) {
+	if !s.fromProxy(r) {
 		return peer, nil
 	}
 	var xff, forwarded []string
@@ -55,6 +55,12 @@ func (s *server) walk(hops []string) netip.Addr {
 		}
 	}
 	return addr
+}
+
+// fromProxy tells whether a request comes from a trusted proxy.
+func (s *server) fromProxy(r *http.Request) bool {
+	peer := parseAddr(r.RemoteAddr)
+	return s.trusted(peer) || !peer.IsValid() && s.TrustUnix
 }
 
 func (s *server) trusted(addr netip.Addr) bool {

@@ -16,6 +16,7 @@ import (
 
 	"authserver/internal/issuer"
 	"authserver/internal/metrics"
+	"authserver/internal/tracing"
 )
 
 // Bounds on what one connection may cost. Together with scope's they bound every input; past them the answer is 431,
@@ -57,6 +58,7 @@ type Config struct {
 	CORSOrigins    []string
 	Log            *slog.Logger
 	Metrics        *metrics.Metrics
+	Tracer         *tracing.Tracer // nil = nothing is traced
 }
 
 // Paths of the public listener. A registry with `autoredirect` sends clients to /auth/token on its own host.
@@ -68,7 +70,11 @@ const jwksPath = "/.well-known/jwks.json"
 func New(c Config) http.Handler {
 	s := &server{Config: c}
 	r := chi.NewRouter()
-	r.Use(s.identify, s.recover, s.bound)
+	r.Use(s.identify)
+	if c.Tracer != nil {
+		r.Use(s.trace)
+	}
+	r.Use(s.recover, s.bound)
 	if len(c.CORSOrigins) > 0 { // without a list the library would allow everybody
 		r.Use(cors.Handler(cors.Options{
 			AllowedOrigins:   c.CORSOrigins,

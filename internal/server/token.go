@@ -18,6 +18,7 @@ import (
 	"authserver/internal/audit"
 	"authserver/internal/issuer"
 	"authserver/internal/scope"
+	"authserver/internal/tracing"
 	"authserver/internal/users"
 )
 
@@ -36,6 +37,10 @@ func (s *server) token(w http.ResponseWriter, r *http.Request) {
 	result, err := s.Issuer.Issue(ctx, request)
 	s.Metrics.TokenRequest(request.Grant, result.Service, result.Outcome, time.Since(start))
 	s.Metrics.Access(result.Verdicts)
+	span := tracing.From(ctx)
+	span.Set("authserver.grant", request.Grant)
+	span.Set("authserver.service", result.Service)
+	span.Set("authserver.outcome", result.Outcome)
 	for _, v := range result.Verdicts {
 		if len(v.Failed) > 0 {
 			s.log(r).Warn("the condition of a rule could not be evaluated, so it granted nothing", "rules", v.Failed, "type", v.Type, "name", v.Name, "action", v.Action)
@@ -86,6 +91,8 @@ func refusal(r issuer.Request, err error) problem {
 	case errors.Is(err, issuer.ErrAccount):
 		return problem{status: http.StatusUnauthorized, code: "UNAUTHORIZED", oauth: "invalid_grant", err: err,
 			message: "the account parameter names somebody else than the credentials"}
+	case errors.Is(err, users.ErrRefused) && r.Grant == issuer.GrantAnonymous:
+		return problem{status: http.StatusUnauthorized, code: "UNAUTHORIZED", oauth: "invalid_grant", err: err, message: issuer.NotLoggedIn}
 	case errors.Is(err, users.ErrRefused):
 		// The same words for a wrong password, an unknown user and what is no credential at all.
 		return problem{status: http.StatusUnauthorized, code: "UNAUTHORIZED", oauth: "invalid_grant", err: err,

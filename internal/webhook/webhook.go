@@ -26,6 +26,7 @@ import (
 	"github.com/sony/gobreaker/v2"
 
 	"authserver/internal/scope"
+	"authserver/internal/tracing"
 	"authserver/internal/users"
 )
 
@@ -157,6 +158,8 @@ func (c *Client) Review(ctx context.Context, q Question) (scope.Set, error) {
 	if err != nil {
 		return nil, err
 	}
+	ctx, span := tracing.StartClient(ctx, "acl.webhook")
+	defer span.End()
 	start := time.Now()
 	answer, err := c.breaker.Execute(func() (scope.Set, error) { return c.ask(ctx, q, body) })
 	outcome := Answered
@@ -169,7 +172,9 @@ func (c *Client) Review(ctx context.Context, q Question) (scope.Set, error) {
 		outcome = Failed
 	}
 	c.config.Observe(outcome, time.Since(start))
+	span.Set("authserver.answer", outcome)
 	if err != nil {
+		span.Fail("no clear answer")
 		return nil, err
 	}
 	return q.Granted.Intersect(answer), nil
@@ -217,6 +222,7 @@ func (c *Client) post(ctx context.Context, id string, body []byte) ([]byte, erro
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("Accept", "application/json")
 	request.Header.Set("X-Request-Id", id)
+	tracing.Inject(ctx, request.Header)
 	// A decision can be asked for twice, so net/http may try again on a connection that the other side has just closed.
 	request.Header["Idempotency-Key"] = nil
 	if c.token != "" {
@@ -227,6 +233,7 @@ func (c *Client) post(ctx context.Context, id string, body []byte) ([]byte, erro
 		return nil, withoutURL(err)
 	}
 	defer func() { _ = response.Body.Close() }()
+	tracing.From(ctx).SetInt("http.response.status_code", response.StatusCode)
 	// Before anything is read: what follows a 101 has no end, and no time.
 	if response.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("answered %d %s", response.StatusCode, http.StatusText(response.StatusCode))

@@ -113,7 +113,7 @@ func TestTheQuestionIsTheDocumentedOne(t *testing.T) {
 				if r.Method != http.MethodPost || r.URL.Path != "/v1/data/x" || r.Header.Get("Content-Type") != "application/json" || r.Header.Get("X-Request-Id") != "r1" {
 					t.Errorf("%s %s %v", r.Method, r.URL, r.Header)
 				}
-				for _, header := range []string{"Authorization", "Idempotency-Key", "Accept-Encoding"} {
+				for _, header := range []string{"Authorization", "Idempotency-Key", "Accept-Encoding", "Traceparent"} {
 					if _, sent := r.Header[header]; sent {
 						t.Errorf("%s was sent", header)
 					}
