@@ -77,9 +77,6 @@ func (h *hand) importDockerAuth(file, dir string, force bool, o dockerauth.Optio
 	if err := tryConfiguration(dir, texts, nil); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
 	if err := writeSchemas(dir); err != nil {
 		return err
 	}
