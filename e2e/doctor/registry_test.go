@@ -88,6 +88,11 @@ func TestRegistry(t *testing.T) {
 		wrongIssuer("authserver/"),
 		wrongIssuer("Acme auth server"),
 		{
+			name: "issuer that YAML would take for something else", options: harness.Options{Config: strings.Replace(services("chain ES256"), "name: authserver", `name: "token: issuer #1"`, 1)},
+			broken: func(w *world) { w.registry.set("issuer", "token") },
+			both:   one(want{"issuer", "error", `takes tokens from "token" only; ours say "token: issuer #1"`, []string{"registry " + key + `issuer: "token: issuer #1"`}}), mended: []string{"registry " + key + "issuer"},
+		},
+		{
 			name: "issuer is public_url", broken: func(w *world) { w.registry.set("issuer", w.auth.URL) },
 			live: one(want{"issuer", "error", "the registry takes tokens from \"http://localhost:…\" only", []string{"registry " + key + "issuer: authserver"}}), mended: []string{"registry " + key + "issuer", "authserver services[0].issuer"},
 		},
@@ -142,8 +147,8 @@ func TestRegistry(t *testing.T) {
 		{
 			name: "root of keys that were lost", broken: bundle(func(w *world) string { return string(harness.ReadFile(w, elsewhere(w).Root)) }),
 			live:   one(want{"root", "error", "does not trust the key (", []string{"registry authserver key export", "registry " + key + "issuer"}}),
-			file:   one(want{"root", "error", "token-root.pem holds another root of the same name, made 20…; ours was made 20", []string{export}}),
-			both:   one(want{"root", "error", "token-root.pem holds another root of the same name, made 20…; ours was made 20", []string{export}}, refuses),
+			file:   one(want{"root", "error", "token-root.pem holds another root of the same name, valid from 20…); ours is valid from 20", []string{export}}),
+			both:   one(want{"root", "error", "token-root.pem holds another root of the same name, valid from 20…); ours is valid from 20", []string{export}}, refuses),
 			mended: []string{export, "live: registry authserver key export"},
 		},
 		{

@@ -93,6 +93,7 @@ func (c wiring) run(t *testing.T) {
 	}
 	for _, version := range versions {
 		t.Run(c.name+"/"+version, func(t *testing.T) {
+			t.Parallel()
 			w := c.world(t, version)
 			said := map[string]report{}
 			for _, way := range []struct {

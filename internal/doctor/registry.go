@@ -121,7 +121,7 @@ func (e *examination) setting(name string) Setting {
 
 // judgeElsewhere looks at a realm that is not our public address: another name of ours, or somebody else.
 func (e *examination) judgeElsewhere(ctx context.Context, realm string, registry *url.URL, theirs Setting) {
-	fixes := []Fix{theirs.fix(e.realm()), e.fix("server.public_url", strings.TrimSuffix(strings.TrimSuffix(realm, "/token"), "/auth"))}
+	fixes := []Fix{theirs.set(e.realm()), e.fix("server.public_url", scalar(strings.TrimSuffix(strings.TrimSuffix(realm, "/token"), "/auth")))}
 	what := fmt.Sprintf("the registry sends clients to %s; our token endpoint is %s", realm, e.realm())
 	if _, ok := e.isAddress(realm, fixes[:1]...); !ok {
 		return

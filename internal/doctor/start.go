@@ -58,13 +58,13 @@ func (e *examination) start(v verifier, service issuer.Service, i int, add add) 
 func (s *Stanza) required(v verifier, realm string, service issuer.Service) map[string]Fix {
 	missing := map[string]Fix{}
 	if s.Realm.Value == "" {
-		missing["realm"] = s.Realm.fix(realm)
+		missing["realm"] = s.Realm.set(realm)
 	}
 	if s.Service.Value == "" {
-		missing["service"] = s.Service.fix(service.Name)
+		missing["service"] = s.Service.set(service.Name)
 	}
 	if s.Issuer.Value == "" && !v.pinned {
-		missing["issuer"] = s.Issuer.fix(service.Issuer)
+		missing["issuer"] = s.Issuer.set(service.Issuer)
 	}
 	return missing
 }
