@@ -27,6 +27,7 @@ wanted() { [ "$only" = "  " ] || case "$only" in *" $1 "*) ;; *) false ;; esac; 
 packages=
 missing skopeo && packages="$packages skopeo"
 missing podman && packages="$packages podman"
+missing buildah && packages="$packages buildah"
 missing crun && missing runc && packages="$packages crun"
 { missing containerd || missing ctr; } && packages="$packages containerd"
 { missing dockerd || missing docker; } && packages="$packages docker.io"
@@ -82,7 +83,7 @@ fi
 
 # --- all there? ----------------------------------------------------------
 PATH=$bin:$PATH
-for client in docker dockerd podman skopeo containerd ctr crane regctl oras helm prometheus promtool jq curl script openssl nginx; do
+for client in docker dockerd podman buildah skopeo containerd ctr crane regctl oras helm prometheus promtool jq curl script openssl nginx; do
 	if wanted "$client" && missing "$client"; then
 		echo "install.sh: $client is still missing" >&2
 		exit 1
