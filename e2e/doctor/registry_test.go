@@ -220,6 +220,21 @@ func TestRegistry(t *testing.T) {
 			mended: []string{"registry authserver key export --format jwks"},
 		},
 		{
+			name: "names with blanks", versions: []string{"3.1.2"}, options: harness.Options{Config: strings.Replace(services("jwks ES256"), "registry.test", `"it's my registry"`, 1)},
+			broken: func(w *world) {
+				file := filepath.Join(w.TempDir(), "the keys; of $HOME.json")
+				w.write(file, string(harness.ReadFile(w, w.auth.Export(w, "jwks", "it's my registry"))))
+				w.registry.set("service", `"it's my registry"`)
+				w.registry.set("rootcertbundle", "")
+				w.registry.set("jwks", fmt.Sprintf("%q", file))
+				w.auth.Command(w, "", "key", "rotate", "--service", "it's my registry")
+				w.auth.Command(w, "", "key", "rotate", "--service", "it's my registry", "--activate")
+				w.restartAuth()
+			},
+			file: one(want{"jwks", "error", "does not have the key that signs (", []string{`registry authserver key export --format jwks --service 'it'\''s my registry' > '/`}}, want{"service-characters", "warning", "", nil}),
+			mended: []string{"registry authserver key export"},
+		},
+		{
 			name: "JWKS without the next key", versions: []string{"3.1.2"}, options: jwks, pulls: true,
 			broken: func(w *world) {
 				trusts("jwks", "jwks")(w)

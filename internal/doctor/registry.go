@@ -15,8 +15,12 @@ import (
 func (e *examination) registry(ctx context.Context) {
 	base := strings.TrimSuffix(strings.TrimRight(e.Registry, "/"), "/v2")
 	address, err := url.Parse(base)
-	if err != nil || address.Host == "" {
-		e.report.Add(found("registry", Error, quote(e.Registry)+" is no address of a registry; would be right: https://registry.example.com", "", Fix{Ours, "", "--registry https://registry.example.com"}))
+	if err != nil || address.Host == "" || address.Scheme != "http" && address.Scheme != "https" || address.User != nil {
+		said := e.Registry
+		if err == nil {
+			said = address.Redacted()
+		}
+		e.report.Add(found("registry", Error, quote(said)+" is no address of a registry; would be right: https://registry.example.com", "", Fix{Ours, "", "--registry https://registry.example.com"}))
 		return
 	}
 	a, err := e.ask(ctx, http.MethodGet, base+"/v2/", nil, nil)

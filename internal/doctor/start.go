@@ -140,7 +140,7 @@ func (e *examination) give(what Setting, service issuer.Service) Fix {
 	if file == "" {
 		file = "FILE"
 	}
-	return Fix{Theirs, what.Where, exported(service) + " > " + file + ", then restart the registry: it reads the file at its start only"}
+	return Fix{Theirs, what.Where, exported(service) + " > " + Shell(file) + ", then restart the registry: it reads the file at its start only"}
 }
 
 // elsewhere notes a file that is not on this machine.
