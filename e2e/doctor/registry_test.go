@@ -231,7 +231,7 @@ func TestRegistry(t *testing.T) {
 				w.auth.Command(w, "", "key", "rotate", "--service", "it's my registry", "--activate")
 				w.restartAuth()
 			},
-			file: one(want{"jwks", "error", "does not have the key that signs (", []string{`registry authserver key export --format jwks --service 'it'\''s my registry' > '/`}}, want{"service-characters", "warning", "", nil}),
+			file:   one(want{"jwks", "error", "does not have the key that signs (", []string{`registry authserver key export --format jwks --service 'it'\''s my registry' > '/`}}, want{"service-characters", "warning", "", nil}),
 			mended: []string{"registry authserver key export"},
 		},
 		{

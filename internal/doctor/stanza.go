@@ -137,7 +137,12 @@ func (s *Stanza) named(setting Setting) (file string, data []byte, err error) {
 		candidates = []string{filepath.Join(dir, setting.Value), setting.Value}
 	}
 	for _, file := range candidates {
-		data, readErr := readFile(file)
+		data, readErr := []byte(nil), error(nil)
+		if info, statErr := os.Stat(file); statErr == nil && !info.Mode().IsRegular() { // a pipe would never end
+			readErr = fmt.Errorf("%s is no file", file)
+		} else {
+			data, readErr = readFile(file)
+		}
 		if readErr == nil {
 			return file, data, nil
 		}
