@@ -8,11 +8,12 @@ PORT     ?= 5000
 AUTH_PORT ?= 5001
 OPS_PORT ?= 5002
 DIR      ?= run
+SOURCE   ?= $(shell git config --get remote.origin.url 2>/dev/null | sed 's,://[^/]*@,://,')
 
-.PHONY: help build run test e2e chaos lint fuzz bench microbench clean image release release-check packages
+.PHONY: help build run test e2e e2e-kubernetes chaos lint fuzz bench microbench clean image release release-check packages
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 build: ## build bin/authserver, static
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/authserver
@@ -25,6 +26,9 @@ test: lint ## vet, static analysis, and all unit tests with the race detector
 
 e2e: ## real registries and real clients against the built program
 	bash e2e/run.sh
+
+e2e-kubernetes: ## the overlays and the chart in a real Kubernetes of one node
+	bash e2e/kubernetes.sh
 
 chaos: ## break what authserver lives on, one thing at a time, under load
 	bash e2e/chaos.sh
@@ -43,8 +47,10 @@ bench: ## measure authserver beside bare programs that only sign or hash, a quar
 microbench: ## benchmarks of the token path
 	$(GO) test -run '^$$' -bench . -benchmem ./internal/...
 
-image: build ## build the container image
-	docker build -f deploy/Dockerfile -t authserver:$(VERSION) .
+image: ## build the container image, as authserver:VERSION and authserver:latest
+	docker build -f deploy/Dockerfile -t authserver:$(VERSION) -t authserver:latest \
+	  --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null) \
+	  --build-arg CREATED=$(shell git log -1 --format=%cI 2>/dev/null) --build-arg SOURCE=$(SOURCE) .
 
 release: ## a release of what is committed, for all platforms, in dist/
 	GO=$(GO) deploy/release/release.sh dist

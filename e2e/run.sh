@@ -25,6 +25,7 @@ part "authserver" make -C .. build
 part "registries" registries/build.sh
 part "opa" opa/build.sh
 part "clients" clients/install.sh
+part "compose" compose/build.sh
 part "release" release/install.sh
 part "vet" go vet ./...
 [ -z "$whole" ] || part "store on PostgreSQL" postgres/with.sh go -C .. test -count=1 ./internal/store ./internal/api

@@ -228,5 +228,8 @@ func (h *hand) aclLint() error {
 	if bad > 0 {
 		return fmt.Errorf("%s beyond info", count(bad, "finding"))
 	}
+	if len(findings) == 0 && h.output == "text" {
+		fmt.Fprintf(h.stdout, "ok: %s, no findings\n", count(policy.Len(), "rule"))
+	}
 	return nil
 }

@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -19,6 +21,7 @@ import (
 	"authserver/internal/audit"
 	"authserver/internal/config"
 	"authserver/internal/doctor"
+	"authserver/internal/issuer"
 	"authserver/internal/metrics"
 	"authserver/internal/store"
 	"authserver/internal/users"
@@ -46,11 +49,24 @@ func (h *hand) checkUp(ctx context.Context, s *doctor.Subject, r *doctor.Report)
 	return c
 }
 
+// remedied is a fault of a file that says what would be right, or which command mends it.
+var remedied = regexp.MustCompile(`^(?:(.+?:\d+): ([^ ]+): )?(.*); (would be right|run): (.+)$`)
+
 // faults is a finding for every line of an error.
 func faults(check string, err error) []doctor.Finding {
 	var findings []doctor.Finding
 	for line := range strings.SplitSeq(err.Error(), "\n") {
-		findings = append(findings, doctor.Finding{Check: check, Severity: doctor.Error, What: line, Why: "serve does not start with it, and a reload is refused."})
+		f := fault(check, doctor.Error, line, "serve does not start with it, and a reload is refused.")
+		switch m := remedied.FindStringSubmatch(line); {
+		case strings.Contains(line, fs.ErrPermission.Error()):
+			f.Why = "serve, run by this user, does not start with it."
+			f.Fixes = []doctor.Fix{{Side: doctor.Machine, Do: "run doctor as the user of authserver (sudo -u USER authserver doctor), who has to own the file"}}
+		case m != nil && m[4] == "run":
+			f.Fixes = []doctor.Fix{{Side: doctor.Machine, Do: m[5]}}
+		case m != nil && m[1] != "":
+			f.Fixes = []doctor.Fix{{Side: doctor.Ours, Where: m[1], Do: m[2] + ": " + m[5]}}
+		}
+		findings = append(findings, f)
 	}
 	return findings
 }
@@ -75,7 +91,7 @@ func (h *hand) checkGeneration(c *config.Config, file string, db *store.Store, s
 		return
 	}
 	for _, warning := range g.ring.Warnings {
-		r.Add(fault("keys", doctor.Warning, warning, "Once it has ended, every token is refused."))
+		r.Add(fault("keys", doctor.Warning, warning, "", doctor.Fix{Side: doctor.Ours, Where: c.Where("issuer.data_dir"), Do: "authserver key list says which keys there are; docs/keys.md, how each is replaced"}))
 	}
 	r.Add(doctor.Finding{Check: "config", What: fmt.Sprintf("%s: %s, %s, %s", file, count(len(c.Services), "service"), count(g.policy.Len(), "rule"), count(len(c.Users), "user backend"))})
 	if root := g.ring.RootFile; root != "" && c.Issuer.Keys.Store == config.KeysInDataDir {
@@ -85,7 +101,16 @@ func (h *hand) checkGeneration(c *config.Config, file string, db *store.Store, s
 			return
 		}
 	}
-	s.Ring = g.ring
+	// Not that of g, in which a key that is due has been replaced already: it is serve that does that.
+	k, err := keyConfig(c, db)
+	if err == nil {
+		k.RotateEvery, k.PublishAhead, k.DryRun = math.MaxInt64, 0, true
+		s.Ring, err = issuer.OpenKeyring(k)
+	}
+	if err != nil {
+		r.Add(faults("keys", err)...)
+		return
+	}
 	r.Add(doctor.Finding{Check: "keys", What: fmt.Sprintf("%s; a token for every service was made and verified", count(len(g.ring.Keys()), "signing key"))})
 }
 
@@ -93,6 +118,12 @@ func (h *hand) checkGeneration(c *config.Config, file string, db *store.Store, s
 func checkDatabase(ctx context.Context, c *config.Config, r *doctor.Report) *store.Store {
 	if !c.Database.Enabled() {
 		return nil
+	}
+	if file := databaseFile(c); file != "" {
+		if _, err := os.Stat(file); errors.Is(err, fs.ErrPermission) {
+			r.Add(faults("database", err)...)
+			return nil
+		}
 	}
 	if missingDatabase(c) {
 		r.Add(fault("database", doctor.Note, "there is no "+databaseFile(c)+" yet", "It is made at the first start."))

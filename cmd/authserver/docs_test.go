@@ -31,7 +31,7 @@ func TestDocumentedCommands(t *testing.T) {
 					if err := os.WriteFile(name[1], []byte(b.text), 0o600); err != nil {
 						t.Fatal(err)
 					}
-				} else if b.language != "text" && strings.Contains(b.text, "rules:\n") || b.language != "text" && strings.Contains(b.text, "grants:") {
+				} else if b.language != "text" && (strings.Contains(b.text, "rules:\n") || strings.Contains(b.text, "grants:")) {
 					t.Errorf("%s: nothing reads this policy; begin it with # NAME.yaml", p.at(b.number))
 				}
 				if b.language == "console" && ours.MatchString(b.text) {

@@ -81,3 +81,16 @@ func TestKeyExportIntoAFile(t *testing.T) {
 		}
 	}
 }
+
+// As in an image, which has no folder for temporary files.
+func TestInitNeedsNoTemporaryFolder(t *testing.T) {
+	t.Setenv("TMPDIR", filepath.Join(t.TempDir(), "none"))
+	dir := filepath.Join(os.Getenv("TMPDIR"), "..")
+	must(t, "", append([]string{"init", dir}, cheap...)...)
+	if _, stderr, status := call(t, "", "init", dir, "--force", "--listen", "nonsense"); status != exitMisuse || !strings.Contains(stderr, "nonsense") {
+		t.Errorf("status %d: %s", status, stderr)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, ".authserver-*")); err != nil || len(left) > 0 {
+		t.Errorf("leaves %q, %v", left, err)
+	}
+}

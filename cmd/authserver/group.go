@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -12,6 +13,23 @@ import (
 	"authserver/internal/store"
 	"authserver/internal/users"
 )
+
+// each does something to every name, whatever becomes of the others. When something could not be done, it says what was; done
+// is what was before.
+func each(done, names []string, do func(name string) error) error {
+	var faults []error
+	for _, name := range names {
+		if err := do(name); err != nil {
+			faults = append(faults, err)
+		} else {
+			done = append(done, name)
+		}
+	}
+	if len(faults) > 0 && len(done) > 0 {
+		faults = append(faults, fmt.Errorf("done all the same: %s", strings.Join(done, ", ")))
+	}
+	return errors.Join(faults...)
+}
 
 func (h *hand) groupCommand() *cobra.Command {
 	var f far
@@ -34,26 +52,20 @@ func (h *hand) groupCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := db.AddGroup(ctx, name, time.Now()); err != nil && (len(args) == 1 || !errors.Is(err, users.ErrConflict)) {
+			var made []string
+			switch err := db.AddGroup(ctx, name, time.Now()); {
+			case err == nil:
+				made = []string{"group " + name}
+			case len(args) == 1 || !errors.Is(err, users.ErrConflict):
 				return err
 			}
-			for _, account := range args[1:] {
-				if err := db.AddMember(ctx, name, account); err != nil {
-					return err
-				}
-			}
-			return nil
+			return each(made, args[1:], func(account string) error { return db.AddMember(ctx, name, account) })
 		}),
 		on("remove GROUP [ACCOUNT...]", "Take accounts out of a group, or without any remove the group", some, func(ctx context.Context, db groupEditor, args []string) error {
 			if len(args) == 1 {
 				return db.RemoveGroup(ctx, args[0])
 			}
-			for _, account := range args[1:] {
-				if err := db.RemoveMember(ctx, args[0], account); err != nil {
-					return err
-				}
-			}
-			return nil
+			return each(nil, args[1:], func(account string) error { return db.RemoveMember(ctx, args[0], account) })
 		}),
 		h.printsData(on("list [GROUP]", "List groups, or who is in one", cobra.MaximumNArgs(1), func(ctx context.Context, db groupEditor, args []string) error {
 			names, err := []string(nil), error(nil)

@@ -70,6 +70,8 @@ func ask(ctx context.Context, address, path string, timeout time.Duration) error
 	network, host := "tcp", address // one without a host, or with a wildcard, is dialled on this machine
 	if socket, ok := strings.CutPrefix(address, "unix:"); ok {
 		network, host = "unix", socket
+	} else if strings.HasPrefix(address, "systemd:") {
+		return fmt.Errorf("server.ops_listen is %s, whose address systemd alone knows; give it a host and a port", address)
 	} else if strings.HasSuffix(address, ":0") {
 		return fmt.Errorf("server.ops_listen is %s, a port that is chosen at the start; give it a number", address)
 	}

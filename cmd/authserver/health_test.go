@@ -77,6 +77,9 @@ func TestHealthFindsTheListenerWhereverItIs(t *testing.T) {
 	if line, status := healthy(t, nil, "--config", file, "--set", "server.ops_listen=unix:ops.sock"); status != exitOK {
 		t.Errorf("status %d: %s", status, line)
 	}
+	if line, status := healthy(t, nil, "--config", file, "--set", "server.ops_listen=systemd:ops"); status != exitNo || !strings.Contains(line, "whose address systemd alone knows") {
+		t.Errorf("status %d: %s", status, line)
+	}
 	// No proxy stands between: this one would not even answer.
 	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
 	if line, status := healthy(t, nil, "--config", file, "--set", "server.ops_listen=unix:ops.sock"); status != exitOK {

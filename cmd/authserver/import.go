@@ -74,7 +74,7 @@ func (h *hand) importDockerAuth(file, dir string, force bool, o dockerauth.Optio
 	if there := existing(dir, names); len(there) > 0 && !force {
 		return fmt.Errorf("there already: %s; nothing was written, --force overwrites", strings.Join(there, ", "))
 	}
-	if err := tryConfiguration(texts, nil); err != nil {
+	if err := tryConfiguration(dir, texts, nil); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {

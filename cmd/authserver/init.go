@@ -146,7 +146,7 @@ func (s start) write(path func(name string) string, sets []string) error {
 		}
 		rendered[name] = text.Bytes()
 	}
-	if err := tryConfiguration(rendered, sets); err != nil {
+	if err := tryConfiguration(s.Dir, rendered, sets); err != nil {
 		return misuse{err}
 	}
 	if err := os.MkdirAll(path("schema"), 0o755); err != nil {

@@ -4,11 +4,11 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 )
 
 var update = flag.Bool("update", false, "write docs/reference/commands.md anew")
@@ -33,7 +33,7 @@ Errors go to standard error, one a line, as ` + "`authserver: file:line: key: wh
 ## Every command takes
 
 `)
-	flags(&b, root.PersistentFlags())
+	flags(&b, root.PersistentFlags().FlagUsages())
 	b.WriteString("\n")
 	commands := leaves(root)
 	for _, cmd := range commands {
@@ -47,9 +47,9 @@ Errors go to standard error, one a line, as ` + "`authserver: file:line: key: wh
 			b.WriteString("\n```text\n" + strings.TrimRight(cmd.Example, "\n") + "\n```\n")
 		}
 		var own strings.Builder
-		flags(&own, cmd.NonInheritedFlags())
+		flags(&own, cmd.NonInheritedFlags().FlagUsages())
 		for up := cmd.Parent(); up != root; up = up.Parent() {
-			flags(&own, up.PersistentFlags())
+			flags(&own, up.PersistentFlags().FlagUsages())
 		}
 		if own.Len() > 0 {
 			b.WriteString("\n" + heads + strings.ReplaceAll(own.String(), heads, ""))
@@ -87,26 +87,35 @@ func leaves(cmd *cobra.Command) (all []*cobra.Command) {
 
 const heads = "| flag | default | |\n|---|---|---|\n"
 
-func flags(b *strings.Builder, set *pflag.FlagSet) {
-	first := true
-	set.VisitAll(func(f *pflag.Flag) {
-		if f.Hidden || f.Name == "help" {
-			return
-		}
-		if first {
+// flags writes a table of what --help lists.
+func flags(b *strings.Builder, usages string) {
+	for i, f := range flagsOf(usages) {
+		if i == 0 {
 			b.WriteString(heads)
-			first = false
 		}
-		name := "--" + f.Name
-		if f.Shorthand != "" {
-			name = "-" + f.Shorthand + ", " + name
+		name, standard := "--"+f.name, ""
+		if f.short != "" {
+			name = "-" + f.short + ", " + name
 		}
-		standard := ""
-		if f.DefValue != "" && f.DefValue != "[]" && f.DefValue != "false" {
-			standard = "`" + f.DefValue + "`"
+		if f.standard != "" {
+			standard = "`" + f.standard + "`"
 		}
-		fmt.Fprintf(b, "| `%s` | %s | %s |\n", name, standard, strings.ReplaceAll(f.Usage, "|", `\|`))
-	})
+		fmt.Fprintf(b, "| `%s` | %s | %s |\n", name, standard, strings.ReplaceAll(f.usage, "|", `\|`))
+	}
+}
+
+type flagLine struct{ short, name, standard, usage string }
+
+var flagUsage = regexp.MustCompile(`(?m)^ +(?:-(\w), )? *--(\S+)(?: \S+)?   +(.*?)(?: \(default "?([^)"]*)"?\))?$`)
+
+// flagsOf reads what pflag lists of flags.
+func flagsOf(usages string) (all []flagLine) {
+	for _, m := range flagUsage.FindAllStringSubmatch(usages, -1) {
+		if m[2] != "help" {
+			all = append(all, flagLine{m[1], m[2], m[4], m[3]})
+		}
+	}
+	return all
 }
 
 // prose is the text of a command's help in Markdown: what is indented there is an example.

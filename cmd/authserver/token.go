@@ -68,24 +68,15 @@ anew at every use. It is printed once and kept nowhere; what is kept is its hash
 	revoke := &cobra.Command{
 		Use: "revoke ID...", Short: "End access tokens", Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			each := func(revoke func(id string) error) error {
-				var faults []error
-				for _, id := range args {
-					if err := revoke(id); err != nil {
-						faults = append(faults, err)
-					}
-				}
-				return errors.Join(faults...)
-			}
 			if there.server != "" {
 				r, err := h.dialFor(there, whose)
 				if err != nil {
 					return err
 				}
-				return each(func(id string) error { return r.revokeToken(cmd.Context(), whose, id) })
+				return each(nil, args, func(id string) error { return r.revokeToken(cmd.Context(), whose, id) })
 			}
 			return h.withDatabase(cmd.Context(), func(_ *config.Config, db *store.Store) error {
-				return each(func(id string) error {
+				return each(nil, args, func(id string) error {
 					if whose != "" {
 						return db.RevokeAccessTokenOf(cmd.Context(), store.Owner{Name: whose}, id)
 					}

@@ -5,8 +5,10 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+commit=$(git -C "$root" rev-parse HEAD)
 for place in here somewhere/else; do
-	git clone --quiet --no-hardlinks "$root" "$work/$place/authserver"
+	git clone --quiet --no-hardlinks --no-checkout "$root" "$work/$place/authserver"
+	git -C "$work/$place/authserver" checkout --quiet --detach "$commit"
 	"$work/$place/authserver/deploy/release/release.sh" "$@" "$work/$place/dist" >"$work/log" || { cat "$work/log" >&2; exit 1; }
 done
 if ! diff -u "$work/here/dist/SHA256SUMS" "$work/somewhere/else/dist/SHA256SUMS"; then

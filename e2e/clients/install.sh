@@ -33,7 +33,11 @@ missing crun && missing runc && packages="$packages crun"
 missing curl && packages="$packages curl"
 missing openssl && packages="$packages openssl"
 /usr/bin/python3 -c 'import jwt, cryptography' 2>/dev/null || packages="$packages python3-jwt python3-cryptography"
+missing nginx && packages="$packages nginx-light"
 missing iptables && packages="$packages iptables"
+missing ip && packages="$packages iproute2"
+missing busybox && packages="$packages busybox-static"
+[ -e /etc/ssl/certs/ca-certificates.crt ] || packages="$packages ca-certificates"
 { missing prometheus || missing promtool; } && packages="$packages prometheus"
 missing jq && packages="$packages jq"
 
@@ -77,7 +81,7 @@ fi
 
 # --- all there? ----------------------------------------------------------
 PATH=$bin:$PATH
-for client in docker dockerd podman skopeo containerd ctr crane regctl oras helm prometheus promtool jq curl script; do
+for client in docker dockerd podman skopeo containerd ctr crane regctl oras helm prometheus promtool jq curl script openssl nginx; do
 	if wanted "$client" && missing "$client"; then
 		echo "install.sh: $client is still missing" >&2
 		exit 1

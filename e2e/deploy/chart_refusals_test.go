@@ -33,6 +33,8 @@ var refusals = []struct{ values, says string }{
 	{"database: {url: \"sqlite:other.db\", existingSecret: pg}", "database.existingSecret is for PostgreSQL"},
 	{"database: {url: none}", "nobody could log in: database.url is none, and users.existingSecret is missing"},
 	{"config: {users: [{kind: database}]}\nusers: {existingSecret: people}", "config.users does not name its file"},
+	{"extraPolicies: {policy.yaml: {rules: [{name: x, subjects: [anyone], repositories: [x], actions: [pull]}]}}", "extraPolicies.policy.yaml would be in the way"},
+	{"extraPolicies: {x.yaml: {rules: [{name: x, subjects: [anyone], repositories: [x], actions: [pull]}]}}\nconfig: {acl: {files: [policy.yaml]}}", "extraPolicies.x.yaml is not in config.acl.files"},
 	{"tls: {enabled: true}", "tls.existingSecret is missing: kubectl -n registry-auth create secret tls authserver-tls"},
 	{"gateway: {enabled: true}", "gateway.parentRefs is missing"},
 	{"gateway: {enabled: true, parentRefs: [{name: x}]}\ntls: {enabled: true, existingSecret: x}", "gateway and tls do not go together"},
@@ -51,6 +53,9 @@ var refusals = []struct{ values, says string }{
 	{"replicas: 3", "additional properties 'replicas' not allowed"},
 	{"image: {tga: x}", "additional properties 'tga' not allowed"},
 	{"config: {sevrer: {}}", "additional properties 'sevrer' not allowed"},
+	{"config: {issuer: {nmae: x}}", "at '/config/issuer': additional properties 'nmae' not allowed"},
+	{"config: {issuer: {token_lifetime: 300}}", "at '/config/issuer/token_lifetime': got number, want string"},
+	{"policy: {rules: [{name: x, subjects: [anyone], repositories: [x], acts: [pull]}]}", "additional properties 'acts' not allowed"},
 	{"policy: {rule: []}", "additional properties 'rule' not allowed"},
 	{"registry: {persistence: {claim: x}}", "additional properties 'claim' not allowed"},
 	{"replicaCount: three", "at '/replicaCount': got string, want integer"},
@@ -58,7 +63,7 @@ var refusals = []struct{ values, says string }{
 	{"image: {digest: \"sha256:abc\"}", "at '/image/digest'"},
 	{"image: {pullPolicy: Sometimes}", "at '/image/pullPolicy'"},
 	{"podAnnotations: {a: 1}", "at '/podAnnotations/a': got number, want string"},
-	{"config: {services: [{verifier: chain}]}", "missing property 'name'"},
+	{"config: {services: [{verifier: chain}]}", "at '/config/services/0': missing property 'name'"},
 	{"config: {services: [{name: x, verifier: chian}]}", "at '/config/services/0/verifier'"},
 	{"keys: {store: vault}", "at '/keys/store'"},
 	{"persistence: {size: big}", "at '/persistence/size'"},
@@ -86,11 +91,11 @@ func TestChartSaysAllThatIsMissing(t *testing.T) {
 
 // A value that the chart would let through is still authserver's to refuse.
 func TestConfigCheckRefusesWhatTheChartDoesNotKnow(t *testing.T) {
-	o := chart(t, "config: {issuer: {nmae: x}}")
+	o := chart(t, "config: {issuer: {token_lifetime: 48h}}")
 	root := o.rootfs(t, nil)
 	program(t, root)
 	_, c := o.server(t)
-	if out, err := o.run(t, root, nil, "", append([]string{"config", "check"}, flags(t, c)...)...); err == nil || !strings.Contains(out, "nmae") {
+	if out, err := o.run(t, root, nil, "", append([]string{"config", "check"}, flags(t, c)...)...); err == nil || !strings.Contains(out, "issuer.token_lifetime: 48h is out of range") {
 		t.Errorf("%v: %s", err, out)
 	}
 }

@@ -25,7 +25,7 @@ func chartFlow(t *testing.T, d docker) {
 	listen, ops, existing, own := localhost(t), localhost(t), localhost(t), localhost(t)
 	values := fmt.Sprintf(`allowPlainHTTP: true
 config:
-  server: {public_url: "http://%s"}
+  server: {public_url: "http://%s", shutdown_delay: 1s}
   services: [{name: "%s"}, {name: "%s"}]
 registry: {enabled: true, service: "%s"}
 `, listen, existing, own, own)
@@ -192,7 +192,7 @@ func TestChartServesWithoutAVolume(t *testing.T) {
 			program(t, root)
 			_, c := o.server(t)
 			listen, ops := fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t)), fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t)) // nobody resolves names there
-			env := append(environment(t, c, given), "AUTHSERVER_SERVER__LISTEN="+listen, "AUTHSERVER_SERVER__OPS_LISTEN="+ops)
+			env := append(environment(t, c, given), "AUTHSERVER_SERVER__LISTEN="+listen, "AUTHSERVER_SERVER__OPS_LISTEN="+ops, "AUTHSERVER_SERVER__SHUTDOWN_DELAY=0s")
 			if o.wantsPostgres(t) {
 				env = append(env, "AUTHSERVER_DATABASE__URL="+harness.Database(t))
 			}

@@ -2,8 +2,10 @@ package deploy_test
 
 import (
 	"bytes"
+	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -157,6 +159,13 @@ policy: {combining: first-applicable, groups: {ops: [root]}, rules: [{name: all,
 			t.Error("a policy that nobody reads")
 		}
 	}},
+	{name: "more policies", values: "extraPolicies: {cluster.yaml: {rules: [{name: nodes, subjects: [\"robot:cluster\"], repositories: [\"**\"], actions: [pull]}]}, a.yaml: {groups: {ops: [eve]}, rules: [{name: ops, subjects: [\"group:ops\"], repositories: [\"ops/**\"], actions: [pull]}]}}", sees: func(t *testing.T, o objects) {
+		if files := o.config(t).ACL.Files; !slices.Equal(files, []string{"policy.yaml", "a.yaml", "cluster.yaml"}) {
+			t.Errorf("acl.files %q", files)
+		}
+	}},
+	{name: "more policies beside those of others", values: "existingPolicyConfigMap: their-policy\nextraPolicies: {x.yaml: {rules: [{name: nodes, subjects: [\"robot:cluster\"], repositories: [\"**\"], actions: [pull]}]}}",
+		made: []string{"ConfigMap/their-policy"}},
 	{name: "volume", values: "persistence: {size: 5Gi, storageClass: fast, annotations: {x: z}, keep: false, accessModes: [ReadWriteOncePod]}"},
 	{name: "volume of others", values: "persistence: {existingClaim: theirs}", made: []string{"PersistentVolumeClaim/theirs"}},
 	{name: "nothing kept", values: "persistence: {enabled: false}"},
@@ -322,6 +331,29 @@ func TestWhatRollsThePods(t *testing.T) {
 		if changed := template(values) != before; changed != rolls {
 			t.Errorf("%s: rolls the pods: %t", values, changed)
 		}
+	}
+}
+
+// Every values.yaml that a page shows works.
+func TestChartOfThePages(t *testing.T) {
+	given := chartSecrets(t)
+	given["Secret/authserver-secrets"] = map[string]string{"database.password": "x", "encryption.key": encryptionKey(t)}
+	given["Secret/authserver-db-app"] = map[string]string{"uri": "postgresql://app:hidden@authserver-db-rw:5432/app"}
+	given["Secret/authserver-users"] = given["Secret/people"]
+	given["ConfigMap/postgres-ca"] = given["ConfigMap/db-ca"]
+	given["ConfigMap/authserver-root"] = map[string]string{"root.crt": ""}
+	shown := 0
+	for _, page := range []string{"deploy/helm/authserver/README.md", "docs/kubernetes.md"} {
+		text := string(harness.ReadFile(t, filepath.Join(harness.Root(t), "..", page)))
+		for _, block := range regexp.MustCompile("(?s)```yaml\n# values.yaml\n(.*?)```").FindAllStringSubmatch(text, -1) {
+			shown++
+			o := chart(t, block[1])
+			o.hold(t, slices.Collect(maps.Keys(given))...)
+			o.check(t, given)
+		}
+	}
+	if shown < 8 {
+		t.Errorf("only %d were found", shown)
 	}
 }
 

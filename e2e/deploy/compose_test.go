@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -19,7 +20,7 @@ import (
 // compose reads a compose file as docker compose does: its loader, its schema.
 func compose(t testing.TB, file string, env ...string) *types.Project {
 	t.Helper()
-	options, err := cli.NewProjectOptions([]string{file}, cli.WithWorkingDirectory(filepath.Dir(file)), cli.WithEnv(env))
+	options, err := cli.NewProjectOptions([]string{file}, cli.WithWorkingDirectory(filepath.Dir(file)), cli.WithEnv(env), cli.WithDefaultProfiles())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,26 +39,34 @@ func env(s types.ServiceConfig, name string) string {
 	return ""
 }
 
+// What compose itself reads in the file, without the profile and with it.
 func TestComposeFile(t *testing.T) {
 	file := shipped(t, "compose", "compose.yaml")
-	project := compose(t, file)
-	auth, registry := project.Services["authserver"], project.Services["registry"]
-	if len(project.Services) != 2 || registry.Image != "registry:3" {
-		t.Fatalf("services %q, image %q", project.ServiceNames(), registry.Image)
+	postgres := strings.Fields(string(regexp.MustCompile(`(?m)^#.*$`).ReplaceAll(harness.ReadFile(t, shipped(t, "compose", "postgres.env")), nil)))
+	alone, with := compose(t, file), compose(t, file, postgres...)
+	if names := alone.ServiceNames(); !slices.Equal(names, []string{"administrator", "authserver", "registry", "root-certificate"}) {
+		t.Fatalf("services %q", names)
 	}
-
-	if auth.Build == nil {
+	if names := with.ServiceNames(); !slices.Equal(names, []string{"administrator", "authserver", "postgres", "registry", "root-certificate"}) {
+		t.Fatalf("with %q: services %q", postgres, names)
+	}
+	auth, registry := alone.Services["authserver"], alone.Services["registry"]
+	if registry.Image != "registry:3" || with.Services["postgres"].Image != "postgres:17" {
+		t.Errorf("images %q, %q", registry.Image, with.Services["postgres"].Image)
+	}
+	build := alone.Services["root-certificate"].Build
+	if build == nil {
 		t.Fatal("authserver is not built")
 	}
-	dockerfile := filepath.Join(auth.Build.Context, auth.Build.Dockerfile)
-	if want, err := filepath.Abs(shipped(t, "Dockerfile")); err != nil || dockerfile != want {
-		t.Errorf("builds %s, want %s", dockerfile, want)
+	if want, err := filepath.Abs(shipped(t, "Dockerfile")); err != nil || filepath.Join(build.Context, build.Dockerfile) != want {
+		t.Errorf("builds %s in %s, want %s", build.Dockerfile, build.Context, want)
 	}
 	if grace := auth.StopGracePeriod; grace == nil || time.Duration(*grace) <= drain*time.Second {
 		t.Errorf("stop_grace_period is not more than %d s", drain)
 	}
-	for name, s := range project.Services {
-		if !s.ReadOnly || !slices.Equal(s.CapDrop, []string{"ALL"}) || !slices.Contains(s.SecurityOpt, "no-new-privileges:true") {
+	sees := map[string][]string{} // volume to services
+	for name, s := range with.Services {
+		if !slices.Equal(s.CapDrop, []string{"ALL"}) || !slices.Contains(s.SecurityOpt, "no-new-privileges:true") || (name != "postgres" && (!s.ReadOnly || len(s.CapAdd) > 0)) {
 			t.Errorf("%s may do more than it needs to", name)
 		}
 		for _, port := range s.Ports { // passwords in plain HTTP
@@ -66,24 +75,27 @@ func TestComposeFile(t *testing.T) {
 			}
 		}
 		for _, volume := range s.Volumes {
-			switch {
-			case volume.Type == types.VolumeTypeVolume:
-				if _, ok := project.Volumes[volume.Source]; !ok {
+			if volume.Type == types.VolumeTypeVolume {
+				if _, ok := with.Volumes[volume.Source]; !ok {
 					t.Errorf("%s: no volume %q", name, volume.Source)
 				}
-			case filepath.Base(volume.Source) == "root.crt": // made by a command of README.md
-				if volume.Bind == nil || volume.Bind.CreateHostPath {
-					t.Errorf("%s: compose would make a folder in the place of a missing %s", name, volume.Source)
-				}
-			default:
-				if info, err := os.Stat(volume.Source); err != nil || !info.IsDir() {
-					t.Errorf("%s mounts %s, which is no folder: %v", name, volume.Source, err)
-				}
+				sees[volume.Source] = append(sees[volume.Source], name)
+			} else if info, err := os.Stat(volume.Source); err != nil || !info.IsDir() {
+				t.Errorf("%s mounts %s, which is no folder: %v", name, volume.Source, err)
 			}
 		}
 	}
-	if _, shared := project.Volumes["authserver-data"]; !shared || slices.ContainsFunc(registry.Volumes, func(v types.ServiceVolumeConfig) bool { return v.Source == "authserver-data" }) {
-		t.Error("the registry must not see private keys")
+	for volume, want := range map[string][]string{ // secrets
+		"authserver-data":   {"administrator", "authserver", "root-certificate"},
+		"database-password": {"administrator", "authserver", "postgres", "root-certificate"},
+		"registry-data":     {"registry"}, "postgres-data": {"postgres"},
+	} {
+		if slices.Sort(sees[volume]); !slices.Equal(sees[volume], want) {
+			t.Errorf("volume %s is seen by %q, want %q", volume, sees[volume], want)
+		}
+	}
+	if _, reaches := with.Services["registry"].Networks["database"]; reaches || !with.Networks["database"].Internal || with.Services["root-certificate"].NetworkMode != "none" {
+		t.Error("the database is reached by who does not need it")
 	}
 
 	// The values of both sides.
@@ -100,22 +112,25 @@ func TestComposeFile(t *testing.T) {
 	if config.Server.Listen != ":5001" || len(auth.Ports) != 1 || auth.Ports[0].Target != 5001 {
 		t.Errorf("listens on %s", config.Server.Listen)
 	}
-	elsewhere := compose(t, file, "PUBLIC_URL=https://auth.example.com")
-	if realm := env(elsewhere.Services["registry"], "REGISTRY_AUTH_TOKEN_REALM"); realm != "https://auth.example.com/token" ||
-		env(elsewhere.Services["authserver"], "AUTHSERVER_SERVER__PUBLIC_URL") != "https://auth.example.com" {
-		t.Errorf("PUBLIC_URL does not reach both: %s", realm)
+	for variable, realm := range map[string]string{
+		"PUBLIC_URL=https://auth.example.com": "https://auth.example.com/token", "AUTH_PORT=6001": "http://localhost:6001/token",
+	} {
+		elsewhere := compose(t, file, variable)
+		if got := env(elsewhere.Services["registry"], "REGISTRY_AUTH_TOKEN_REALM"); got != realm || env(elsewhere.Services["authserver"], "AUTHSERVER_SERVER__PUBLIC_URL")+"/token" != realm {
+			t.Errorf("%s does not reach both: %s", variable, got)
+		}
 	}
 }
 
-// composeFolder is compose's configuration with the users file beside it; in the container that is in the data volume.
+// composeFolder is compose's configuration with a data folder of the test's.
 func composeFolder(t testing.TB) folder {
 	t.Helper()
 	text := harness.ReadFile(t, shipped(t, "compose", "authserver", "authserver.yaml"))
-	const inVolume = "/var/lib/authserver/users.htpasswd"
+	const inVolume = "data_dir: /var/lib/authserver "
 	if !bytes.Contains(text, []byte(inVolume)) {
 		t.Fatalf("no %s", inVolume)
 	}
-	text = bytes.ReplaceAll(text, []byte(inVolume), []byte("users.htpasswd"))
+	text = bytes.ReplaceAll(text, []byte(inVolume), []byte("data_dir: data "))
 	return newFolder(t, text, harness.ReadFile(t, shipped(t, "compose", "authserver", "policy.yaml")))
 }
 
@@ -123,117 +138,105 @@ func TestComposeConfigurationPassesConfigCheck(t *testing.T) {
 	composeFolder(t).check(t)
 }
 
-// runArguments are what "docker run" is given to run a service as compose does, but in the host's network. Anything in
-// the service that is not looked at here fails the test.
-func runArguments(t testing.TB, project *types.Project, s types.ServiceConfig, more map[string]string) []string {
+// checkout is a copy of what compose builds and runs, so that files may be edited in it.
+func checkout(t *testing.T) string {
 	t.Helper()
-	args := []string{"--network", "host"}
-	if s.ReadOnly {
-		args = append(args, "--read-only")
+	root, dir := filepath.Join(harness.Root(t), ".."), t.TempDir()
+	for _, name := range []string{"go.mod", "go.sum", ".dockerignore"} {
+		write(t, filepath.Join(dir, name), harness.ReadFile(t, filepath.Join(root, name)), 0o644)
 	}
-	for _, capability := range s.CapDrop {
-		args = append(args, "--cap-drop", capability)
-	}
-	for _, option := range s.SecurityOpt {
-		args = append(args, "--security-opt", option)
-	}
-	for name, value := range s.Environment {
-		args = append(args, "--env", name+"="+*value)
-	}
-	for name, value := range more {
-		args = append(args, "--env", name+"="+value)
-	}
-	for _, volume := range s.Volumes {
-		source := volume.Source
-		if volume.Type == types.VolumeTypeVolume {
-			source = project.Volumes[source].Name
+	for _, name := range []string{"cmd", "internal", "deploy"} {
+		if err := os.CopyFS(filepath.Join(dir, name), os.DirFS(filepath.Join(root, name))); err != nil {
+			t.Fatal(err)
 		}
-		mount := "type=" + volume.Type + ",source=" + source + ",target=" + volume.Target
-		if volume.ReadOnly {
-			mount += ",readonly"
-		}
-		args = append(args, "--mount", mount)
 	}
-
-	rest := s
-	rest.Name, rest.Image, rest.Build, rest.StopGracePeriod, rest.Restart, rest.DependsOn = "", "", nil, nil, "", nil
-	rest.Networks, rest.Ports = nil, nil // the host's network instead
-	rest.ReadOnly, rest.CapDrop, rest.SecurityOpt, rest.Environment, rest.Volumes = false, nil, nil, nil, nil
-	text, err := rest.MarshalYAML()
-	if err != nil {
-		t.Fatal(err)
-	}
-	left := toYAML(t, text)
-	if left != toYAML(t, mustYAML(t, types.ServiceConfig{})) {
-		t.Fatalf("%s has more than this test knows how to run:\n%s", s.Name, left)
-	}
-	return append(args, s.Image)
+	return dir
 }
 
-// What README.md in deploy/compose tells to type, with "docker run" in the place of "docker compose run" and "up": dockerd
-// here has no network but the host's, and registry:3 is the registry of that version that the tests have built.
+// What README.md in deploy/compose tells to type, from nothing to accounts in PostgreSQL.
 func composeFlow(t *testing.T, d docker) {
-	dir := t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS(shipped(t, "compose"))); err != nil {
-		t.Fatal(err)
+	dir := filepath.Join(checkout(t), "deploy", "compose")
+	documented := func(part string) {
+		t.Helper()
+		for _, step := range harness.Documented(t, "deploy/compose/README.md", part) {
+			d.sh(dir, "", strings.TrimPrefix(step.Command, "cd deploy/compose && "))
+		}
 	}
-	authPort, opsPort, registryPort := localhost(t), localhost(t), localhost(t)
-	project := compose(t, filepath.Join(dir, "compose.yaml"), "PUBLIC_URL=http://"+authPort)
-	auth := runArguments(t, project, project.Services["authserver"], map[string]string{
-		"AUTHSERVER_SERVER__LISTEN": authPort, "AUTHSERVER_SERVER__OPS_LISTEN": opsPort,
+	t.Cleanup(func() {
+		if t.Failed() {
+			out, _ := d.try("", "compose", "--project-directory", dir, "--profile", "postgres", "logs", "--tail", "20")
+			t.Logf("the logs:\n%s", out)
+		}
+		d.try("", "compose", "--project-directory", dir, "--profile", "postgres", "down", "--volumes")
 	})
-	registry := runArguments(t, project, project.Services["registry"], map[string]string{"REGISTRY_HTTP_ADDR": registryPort})
-	d.must("", "tag", image, project.Services["authserver"].Image)
-	d.registryImage(project.Services["registry"].Image)
-	run := func(before []string, service []string, command ...string) []string {
-		return slices.Concat([]string{"run"}, before, service, command)
+
+	started := time.Now()
+	documented("start")
+	documented("push")
+	t.Logf("from nothing to a pushed and pulled image: %s", time.Since(started).Round(time.Second))
+	password := strings.TrimSpace(string(harness.ReadFile(t, filepath.Join(dir, "admin-password"))))
+	if info, err := os.Stat(filepath.Join(dir, "admin-password")); err != nil || info.Mode().Perm() != 0o600 || len(password) < 26 {
+		t.Errorf("the password's file: %v, %v", info, err)
+	}
+	if out, err := d.try("wrong\n", "login", "localhost:5000", "--username", "admin", "--password-stdin"); err == nil || !strings.Contains(strings.ToLower(out), "unauthorized") {
+		t.Errorf("a wrong password: %v\n%s", err, out)
+	}
+	if logs := d.output("compose", "--project-directory", dir, "logs"); strings.Contains(logs, password) {
+		t.Error("the password is in the logs")
+	}
+	d.restricted("authserver-authserver-1")
+
+	// Again: nothing is made anew.
+	before := d.output("compose", "--project-directory", dir, "exec", "authserver", "authserver", "key", "export")
+	d.must("", "compose", "--project-directory", dir, "up", "--detach", "--wait")
+	d.must(password+"\n", "login", "localhost:5000", "--username", "admin", "--password-stdin")
+	if after := d.output("compose", "--project-directory", dir, "exec", "authserver", "authserver", "key", "export"); after != before {
+		t.Error("a second up has made other keys")
 	}
 
-	// Started too early it says what is missing.
-	if out, err := d.try("", run([]string{"--rm"}, auth)...); err == nil || !strings.Contains(out, "authserver user add NAME") {
-		t.Errorf("without users: %v\n%s", err, out)
-	}
-	// And the registry's certificate is no folder.
-	if out, err := d.try("", run([]string{"--rm"}, registry)...); err == nil || !strings.Contains(out, "root.crt") {
-		t.Errorf("without a root certificate: %v\n%s", err, out)
-	}
-
-	const password = "correct horse battery staple"
-	d.must(password+"\n", run([]string{"--rm", "--interactive"}, auth, "user", "add", "admin", "--password-stdin")...)
-	root := d.output(run([]string{"--rm"}, auth, "key", "export")...)
-	write(t, filepath.Join(dir, "root.crt"), []byte(root), 0o644)
-	d.must("", run([]string{"--detach", "--name", "compose-authserver"}, auth)...)
-	d.await("compose-authserver", "http://"+opsPort+"/readyz", 200)
-	d.must("", run([]string{"--detach", "--name", "compose-registry"}, registry)...)
-	d.await("compose-registry", "http://"+registryPort+"/v2/", 401)
-
-	if out, err := d.try("wrong\n", "login", registryPort, "--username", "admin", "--password-stdin"); err == nil {
-		t.Errorf("a wrong password is taken: %s", out)
-	}
-	d.must(password+"\n", "login", registryPort, "--username", "admin", "--password-stdin")
-	name := registryPort + "/admin/hello"
-	d.must("", "tag", image, name)
-	d.must("", "push", name)
-	d.must("", "rmi", name)
-	d.must("", "pull", name)
-	d.must("", "logout", registryPort)
+	// A policy that is edited.
+	d.must("", "logout", "localhost:5000")
+	const name = "localhost:5000/admin/hello"
 	if out, err := d.try("", "pull", name); err == nil || !strings.Contains(out, "denied") {
 		t.Errorf("pulled without logging in: %v\n%s", err, out)
 	}
-
-	// A user who is added while it runs.
-	d.must("another password\n", "exec", "--interactive", "compose-authserver", "authserver", "user", "add", "alice", "--password-stdin")
-	deadline := time.Now().Add(20 * time.Second)
+	policy := filepath.Join(dir, "authserver", "policy.yaml")
+	write(t, policy, append(harness.ReadFile(t, policy), "\n  - name: hello-for-all\n    subjects: [anyone]\n    repositories: [admin/hello]\n    actions: [pull]\n"...), 0o644)
+	edited := time.Now()
 	for {
-		out, err := d.try("another password\n", "login", registryPort, "--username", "alice", "--password-stdin")
+		out, err := d.try("", "pull", name)
 		if err == nil {
 			break
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("alice cannot log in: %s", out)
+		if time.Since(edited) > 20*time.Second {
+			t.Fatalf("the edited policy is not taken up: %s", out)
 		}
 		time.Sleep(200 * time.Millisecond)
 	}
-	d.must("", "rm", "--force", "compose-registry")
-	d.stop("compose-authserver")
+	t.Logf("an edited policy: taken up in %s", time.Since(edited).Round(100*time.Millisecond))
+
+	// The profile alone would start a database that nobody uses.
+	out, err := d.try("", "compose", "--project-directory", dir, "--profile", "postgres", "up", "--detach", "--wait")
+	if logs := d.output("compose", "--project-directory", dir, "--profile", "postgres", "logs", "postgres"); err == nil || !strings.Contains(logs, "cat postgres.env >>.env") {
+		t.Errorf("--profile without postgres.env: %v\n%s%s", err, out, logs)
+	}
+	started = time.Now()
+	documented("postgres")
+	t.Logf("to accounts in PostgreSQL: %s", time.Since(started).Round(time.Second))
+	accounts := func() string {
+		t.Helper()
+		return d.output("compose", "--project-directory", dir, "exec", "postgres", "psql", "--username=authserver", "--tuples-only", "--no-align", "--command=SELECT name FROM accounts ORDER BY name")
+	}
+	if got := accounts(); got != "admin\nalice\n" {
+		t.Errorf("accounts in PostgreSQL: %q", got)
+	}
+	alice := harness.ReadFile(t, filepath.Join(dir, "alice-password"))
+	d.must("", "compose", "--project-directory", dir, "down")
+	d.must("", "compose", "--project-directory", dir, "up", "--detach", "--wait")
+	if got := accounts(); got != "admin\nalice\n" {
+		t.Errorf("accounts after down and up: %q", got)
+	}
+	d.must(string(alice), "login", "localhost:5000", "--username", "alice", "--password-stdin")
+	d.must("", "tag", image, "localhost:5000/alice/hello")
+	d.must("", "push", "localhost:5000/alice/hello")
 }

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 
+	"sigs.k8s.io/yaml"
+
 	"authserver/e2e/harness"
 )
 
@@ -106,6 +108,9 @@ type effective struct {
 	Database struct {
 		URL string `json:"url"`
 	} `json:"database"`
+	ACL struct {
+		Files []string `json:"files"`
+	} `json:"acl"`
 }
 
 func (f folder) show(t testing.TB) effective {
@@ -133,6 +138,7 @@ func status(url string) (int, error) {
 // A password, a hash or a private key in any of the shipped files would be everybody's.
 func TestNothingShippedIsASecret(t *testing.T) {
 	secret := regexp.MustCompile(`\$2[aby]\$|\$apr1\$|\{SHA\}|PRIVATE KEY|(?i:password|passwd|secret)[ \t]*[:=][ \t]*["']?[^ \t\n"'|]`)
+	named := regexp.MustCompile(`existingSecret: [a-z-]+`) // of a Kubernetes Secret: a name is none
 	files := 0
 	err := filepath.WalkDir(shipped(t), func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
@@ -140,7 +146,7 @@ func TestNothingShippedIsASecret(t *testing.T) {
 		}
 		files++
 		for i, line := range strings.Split(string(harness.ReadFile(t, path)), "\n") {
-			if secret.MatchString(line) {
+			if secret.MatchString(named.ReplaceAllString(line, "")) {
 				t.Errorf("%s:%d looks like a secret", path, i+1)
 			}
 		}
@@ -149,4 +155,13 @@ func TestNothingShippedIsASecret(t *testing.T) {
 	if err != nil || files < 15 {
 		t.Fatalf("%d files seen: %v", files, err)
 	}
+}
+
+func toYAML(t testing.TB, v any) string {
+	t.Helper()
+	text, err := yaml.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }

@@ -188,3 +188,19 @@ func sameYAML(t testing.TB, text []byte) string {
 	}
 	return toYAML(t, v)
 }
+
+// What deploy/kubernetes/README.md says of its files, without a cluster: "kubectl apply -f -" shows what it would be given.
+func TestKubernetesReadme(t *testing.T) {
+	root := filepath.Join(harness.Root(t), "..")
+	for _, step := range harness.Documented(t, "deploy/kubernetes/README.md", "") {
+		out := stdout(t, nil, "bash", "-euo", "pipefail", "-c", "cd "+root+"\n"+strings.Replace(step.Command, "kubectl apply -f -", "cat", 1))
+		switch {
+		case strings.HasPrefix(step.Command, "grep "):
+			if n := strings.Count(out, "\n"); n < 10 {
+				t.Errorf("%d lines are to be changed: %s", n, out)
+			}
+		default:
+			exactly(t, parse(t, []byte(out)), "PrometheusRule/authserver")
+		}
+	}
+}

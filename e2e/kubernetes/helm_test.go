@@ -83,6 +83,7 @@ database: {url: none}
 			"--config", filepath.Join(users, "authserver.yaml"))
 	}
 	add("admin", adminPassword)
+	add("alice", alicePassword)
 	d.ns(t, "", "create", "secret", "generic", "authserver-users", "--from-file="+file)
 
 	const values = `
@@ -95,37 +96,35 @@ registry: {enabled: true}
 	d.rolledOut(t)
 	d.follow(t, notes, "key export >", "create configmap")
 	d.ns(t, "", "rollout", "status", "deployment/"+d.name+"-registry", "--timeout=2m")
-	t.Log(d.helm(t, "test", "--logs"))
+	d.helm(t, "test")
 
 	a := d.service(t)
 	var service corev1.Service
 	c.Get(t, &service, "service", "-n", d.namespace, d.name+"-registry")
 	c.Name(t, service.Spec.ClusterIP, registry)
 	c.Plain(t, registry)
-	before := d.pods(t)
-
-	add("alice", alicePassword)
-	d.ns(t, d.ns(t, "", "create", "secret", "generic", "authserver-users", "--from-file="+file, "--dry-run=client", "-o", "yaml"), "apply", "-f", "-")
-	t.Logf("a Secret's edit let a user in after %s", until(t, "alice", 3*time.Minute, func() bool {
-		return a.Ask(t, "alice", alicePassword, registry).Status == http.StatusOK
-	}))
 	pulls(t, c, "alice", alicePassword)
 
 	const scope = "repository:team/app:pull"
+	before := d.pods(t)
+	add("bob", bobPassword)
+	d.ns(t, d.ns(t, "", "create", "secret", "generic", "authserver-users", "--from-file="+file, "--dry-run=client", "-o", "yaml"), "apply", "-f", "-")
 	d.helm(t, "upgrade", chart(t, values+`
 policy:
-  groups: {team: [alice]}
+  groups: {team: [bob]}
   rules:
     - {name: team, subjects: ["group:team"], repositories: ["team/**"], actions: [pull]}
 `)...)
-	t.Logf("helm upgrade changed a decision after %s", until(t, "the new policy", 3*time.Minute, func() bool {
-		return grants(t, a, "alice", alicePassword, scope)
-	}))
+	began := time.Now()
+	until(t, "bob", 3*time.Minute, func() bool { return a.Ask(t, "bob", bobPassword, registry).Status == http.StatusOK })
+	t.Logf("a Secret's edit let a user in after %s", since(began))
+	until(t, "the new policy", 3*time.Minute, func() bool { return grants(t, a, "bob", bobPassword, scope) })
+	t.Logf("helm upgrade changed a decision after %s", since(began))
 	if after := d.pods(t); len(after) != 1 || after[0].UID != before[0].UID || after[0].Status.ContainerStatuses[0].RestartCount != 0 {
 		t.Errorf("the pod is another one, or was restarted:\n%s", d.ns(t, "", "get", "pods"))
 	}
 
-	d.helm(t, "uninstall", "--wait")
+	d.helm(t, "uninstall", "--wait", "--cascade", "foreground")
 	left := d.ns(t, "", "get", "all,configmaps,secrets,serviceaccounts,pvc,ingress,networkpolicies,pdb,hpa", "-o", "name")
 	want := []string{
 		"configmap/authserver-root", "configmap/kube-root-ca.crt", "secret/authserver-users", "serviceaccount/default",
@@ -175,7 +174,7 @@ keys: {existingSecret: keys}
 		t.Fatalf("%d pods", n)
 	}
 	d.exec(t, "deployment/"+d.name, alicePassword+"\n", "user", "add", "alice", "--password-stdin")
-	t.Log(d.helm(t, "test", "--logs"))
+	d.helm(t, "test")
 	a := d.service(t)
 	under(t, "helm upgrade", a, "alice", alicePassword, func() {
 		d.helm(t, "upgrade", chart(t, values+"podAnnotations: {changed: once}\n")...)
@@ -183,7 +182,7 @@ keys: {existingSecret: keys}
 	under(t, "helm rollback", a, "alice", alicePassword, func() {
 		d.helm(t, "rollback", "1", "--wait", "--timeout", "2m")
 	})
-	d.helm(t, "uninstall", "--wait")
+	d.helm(t, "uninstall", "--wait", "--cascade", "foreground")
 	left := d.ns(t, "", "get", "all,configmaps,secrets,serviceaccounts,pvc,ingress,networkpolicies,pdb,hpa", "-o", "name")
 	if got := strings.Fields(left); !slices.Equal(got, []string{"configmap/kube-root-ca.crt", "secret/keys", "serviceaccount/default"}) {
 		t.Errorf("helm uninstall has left\n%s", left)

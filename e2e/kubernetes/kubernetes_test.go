@@ -27,6 +27,9 @@ func TestKubernetes(t *testing.T) {
 		{"ha", highlyAvailable},
 		{"helm-single", helmSingle},
 		{"helm-ha", helmHA},
+		{"page", page},
+		{"kustomize-page", kustomizePage},
+		{"kustomize-page-ha", kustomizePageHA},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.run(t, c) })
 	}

@@ -14,6 +14,7 @@ import (
 const (
 	adminPassword = "admin's own password"
 	alicePassword = "alice's own password"
+	bobPassword   = "bob's own password"
 )
 
 // overlays/single: accounts and keys on a volume; what may be changed without a restart.

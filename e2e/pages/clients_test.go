@@ -87,6 +87,22 @@ func TestClientPages(t *testing.T) {
 	}
 }
 
+// What the pages say is printed to somebody who guesses.
+func TestHeldBackClients(t *testing.T) {
+	auth := harness.StartAuthserver(t, harness.Options{Service: "registry.example.com", Policy: policy, Users: map[string]string{"alice": "correct horse"}, Set: []string{"throttle.account_failures=1", "throttle.window=1h"}})
+	registry := harness.StartRegistry(t, "3.1.2", auth)
+	dockerd, containerd := harness.StartDockerd(t), harness.StartContainerd(t)
+	if answer := auth.Ask(t, "alice", "a guess", "registry.example.com"); answer.Status != 401 {
+		t.Fatalf("a guess: status %d", answer.Status)
+	}
+	r := newReader(t, auth, registry.Host)
+	r.Set("DOCKER_HOST="+dockerd.Host, "CONTAINERD_ADDRESS="+containerd.Address, "CONTAINERD_SNAPSHOTTER=native", "REGISTRY_AUTH_FILE="+r.File("auth.json", "{}"))
+	r.File(".config/containers/registries.conf", "[[registry]]\nlocation=%q\ninsecure=true\n", registry.Host)
+	for _, page := range []string{"docker", "containerd", "podman"} {
+		r.Follow(harness.Documented(t, "docs/clients/"+page+".md", ""))
+	}
+}
+
 // The commands of docs/clients.md.
 func TestClientOverview(t *testing.T) {
 	auth := harness.StartAuthserver(t, harness.Options{Service: "registry.example.com", Policy: policy, Users: map[string]string{"alice": "correct horse"}})

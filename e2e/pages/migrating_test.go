@@ -3,14 +3,10 @@ package pages_test
 import (
 	"fmt"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"authserver/e2e/harness"
@@ -21,8 +17,7 @@ import (
 type move struct {
 	t        *testing.T
 	root     string
-	host     string // localhost:PORT of the proxy in front of the registry
-	behind   atomic.Pointer[url.URL]
+	host     string // localhost:PORT that clients know as the registry
 	auth     string // http://localhost:PORT
 	server   *harness.Process
 	settings []string
@@ -33,17 +28,11 @@ type move struct {
 func newMove(t *testing.T, page string) *move {
 	t.Helper()
 	m := &move{t: t, root: t.TempDir(), page: page}
-	proxy := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
-		r.SetURL(m.behind.Load())
-		r.Out.Host = r.In.Host
-	}})
-	t.Cleanup(proxy.Close)
-	address, _ := url.Parse(proxy.URL)
-	m.host = "localhost:" + address.Port()
+	m.host = fmt.Sprintf("localhost:%d", harness.FreePort(t))
 	port := harness.FreePort(t)
 	m.auth = fmt.Sprintf("http://localhost:%d", port)
 	m.settings = []string{fmt.Sprintf("AUTHSERVER_SERVER__LISTEN=127.0.0.1:%d", port), fmt.Sprintf("AUTHSERVER_SERVER__OPS_LISTEN=127.0.0.1:%d", harness.FreePort(t)), "AUTHSERVER_AUDIT__OUTPUT=file:" + m.path("/var/log/authserver/audit.log")}
-	for _, dir := range []string{"/etc/registry", "/var/log/authserver", "/var/lib/registry"} {
+	for _, dir := range []string{"/etc/registry", "/etc/nginx", "/var/log/authserver", "/var/lib/registry"} {
 		if err := os.MkdirAll(m.path(dir), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -55,7 +44,7 @@ func newMove(t *testing.T, page string) *move {
 // newReader is another person at the same machine.
 func (m *move) newReader(words ...string) *harness.Reader {
 	r := harness.NewReader(m.t, append(words, "https://registry.example.com", "http://"+m.host, "registry.example.com", m.host, "https://auth.example.com", m.auth,
-		"/etc/authserver", m.path("/etc/authserver"), "/etc/registry", m.path("/etc/registry"), "/var/", m.path("/var")+"/")...)
+		"/etc/authserver", m.path("/etc/authserver"), "/etc/registry", m.path("/etc/registry"), "/etc/nginx", m.path("/etc/nginx"), "/var/", m.path("/var")+"/")...)
 	r.Set(m.settings...)
 	return r
 }
@@ -83,10 +72,9 @@ func (m *move) serve() {
 	m.server.Await(m.t, func() error { return answers(m.auth+"/.well-known/jwks.json", http.StatusOK) })
 }
 
-// registry starts a registry with this auth section, and returns its address.
-func (m *move) registry(auth string) string {
+// registry starts a registry at this address with this auth section.
+func (m *move) registry(host, auth string) *harness.Process {
 	m.t.Helper()
-	host := fmt.Sprintf("localhost:%d", harness.FreePort(m.t))
 	words := strings.NewReplacer("https://auth.example.com", m.auth, "registry.example.com", m.host, "/etc/registry", m.path("/etc/registry"))
 	config := fmt.Sprintf("version: 0.1\nstorage: {filesystem: {rootdirectory: %q}, delete: {enabled: true}}\nhttp: {addr: %q, secret: shared}\n%s", m.path("/var/lib/registry"), host, words.Replace(auth))
 	file := m.path("/etc/registry/config.yml")
@@ -95,11 +83,40 @@ func (m *move) registry(auth string) string {
 	}
 	p := harness.Start(m.t, nil, harness.Program(m.t, "registry-2.8.3"), "serve", file)
 	p.Await(m.t, func() error { return answers("http://"+host+"/v2/", http.StatusUnauthorized) })
-	return host
+	return p
 }
 
-// put sends the registry's name to this registry from now on.
-func (m *move) put(host string) { m.behind.Store(&url.URL{Scheme: "http", Host: host}) }
+// nginx is configured as the page shows, for these registries. It starts with the first, when the page has not switched yet.
+func (m *move) nginx(first, second string) {
+	m.t.Helper()
+	first, second = strings.Replace(first, "localhost", "127.0.0.1", 1), strings.Replace(second, "localhost", "127.0.0.1", 1) // nginx looks names up elsewhere
+	shown := m.shown("nginx", "# registry.conf")
+	config := strings.NewReplacer("127.0.0.1:5005", first, "127.0.0.1:5006", second, "listen 443 ssl", "listen "+strings.TrimPrefix(m.host, "localhost:"), "server_name registry.example.com;", "").Replace(shown)
+	if config == shown {
+		m.t.Fatal("the page's nginx configuration has nothing to replace")
+	}
+	write := func(text string) {
+		if err := os.WriteFile(m.path("/etc/nginx/registry.conf"), []byte(text), 0o600); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+	write(strings.Replace(config, second, first, 1))
+	dir := m.path("/etc/nginx")
+	main := m.File("nginx.conf", `daemon off;
+pid %s/nginx.pid;
+error_log stderr error;
+events { worker_connections 256; }
+http {
+  access_log off;
+  client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+  include %s/registry.conf;
+}
+`, dir, dir)
+	m.Before("nginx", fmt.Sprintf(`set -- -p %q -c %q "$@"`, dir, main))
+	p := harness.Start(m.t, nil, harness.Program(m.t, "nginx"), "-p", dir, "-c", main)
+	p.Await(m.t, func() error { return answers("http://"+m.host+"/v2/", http.StatusUnauthorized) })
+	write(config)
+}
 
 func answers(address string, status int) error {
 	response, err := http.Get(address)
@@ -113,13 +130,13 @@ func answers(address string, status int) error {
 	return nil
 }
 
-// shown is the yaml block of the page that begins with this line.
-func (m *move) shown(first string) string {
+// shown is the block of the page that begins with this line.
+func (m *move) shown(language, first string) string {
 	m.t.Helper()
 	text := string(harness.ReadFile(m.t, filepath.Join(harness.Root(m.t), "..", "docs", "migrating", m.page+".md")))
-	block := regexp.MustCompile("(?s)```yaml\n" + regexp.QuoteMeta(first) + "[^\n]*\n(.*?)```").FindStringSubmatch(text)
+	block := regexp.MustCompile("(?s)```" + language + "\n" + regexp.QuoteMeta(first) + "[^\n]*\n(.*?)```").FindStringSubmatch(text)
 	if block == nil {
-		m.t.Fatalf("the page shows no yaml that begins with %q", first)
+		m.t.Fatalf("the page shows no %s that begins with %q", language, first)
 	}
 	return block[1]
 }
@@ -140,7 +157,9 @@ func TestFromHTPasswd(t *testing.T) {
 	if err := os.WriteFile(m.path("/etc/registry/htpasswd"), []byte(users), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	m.put(m.registry(m.shown("# config.yml of the registry, before")))
+	first, second := fmt.Sprintf("localhost:%d", harness.FreePort(t)), fmt.Sprintf("localhost:%d", harness.FreePort(t))
+	old := m.registry(first, m.shown("yaml", "# config.yml of the registry, before"))
+	m.nginx(first, second)
 	image := harness.MakeImage(t, t.Name())
 	for _, r := range []*harness.Reader{m.Reader, alice} {
 		m.must(r, `echo "$PASSWORD" | docker login -u alice --password-stdin registry.example.com`)
@@ -166,21 +185,24 @@ func TestFromHTPasswd(t *testing.T) {
 	m.follow("prepare")
 	m.serve()
 	m.follow("check")
-	second := m.registry(m.shown("# config.yml of the registry, after"))
-	operator := m.newReader("localhost:5555", second)
-	operator.Follow(harness.Documented(t, "docs/migrating/htpasswd.md", "second"))
-	m.put(second)
+	m.registry(second, m.shown("yaml", "# config.yml of the registry, after"))
+	m.newReader("localhost:5006", second).Follow(harness.Documented(t, "docs/migrating/htpasswd.md", "second"))
+	m.follow("switch")
 	m.follow("after")
+	m.follow("finish")
 	close(stop)
 	if n := <-done; n < 5 {
 		t.Errorf("only %d pulls during the move", n)
+	}
+	if err := old.Stop(); err != nil {
+		t.Error(err)
 	}
 
 	bob := m.newReader()
 	bob.Set("PASSWORD=correct horse")
 	m.must(bob, `echo "$PASSWORD" | crane auth login -u bob --password-stdin registry.example.com && crane copy registry.example.com/team/app:1 registry.example.com/team/bob:1`)
 	m.follow("tighten")
-	m.follow("switch")
+	m.follow("narrow")
 	tries := 1
 	m.server.Await(t, func() error {
 		tries++
@@ -202,7 +224,7 @@ func TestFromHarbor(t *testing.T) {
 	m.follow("tokens")
 	m.serve()
 	m.must(m.Reader, "authserver key export --config /etc/authserver/authserver.yaml > /etc/registry/token-bundle.pem")
-	m.put(m.registry("auth:\n  token: {realm: \"https://auth.example.com/token\", service: \"registry.example.com\", issuer: authserver, rootcertbundle: /etc/registry/token-bundle.pem}\n"))
+	m.registry(m.host, "auth:\n  token: {realm: \"https://auth.example.com/token\", service: \"registry.example.com\", issuer: authserver, rootcertbundle: /etc/registry/token-bundle.pem}\n")
 	image := harness.MakeImage(t, t.Name())
 	m.must(m.Reader, "jq -r .password made.json | crane auth login -u root --password-stdin registry.example.com && crane push "+image.Archive+" registry.example.com/web/app:1 && crane auth logout registry.example.com")
 	m.follow("clients")

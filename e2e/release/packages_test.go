@@ -69,7 +69,7 @@ func TestDebianPackage(t *testing.T) {
 	}
 }
 
-// The same of the RPM, with Debian's rpm.
+// The same of the RPM, with Debian's rpm, and with keys where init puts them by itself.
 func TestRPM(t *testing.T) {
 	dist, _ := released(t)
 	rpm := one(t, dist, "*.rpm")
@@ -79,7 +79,7 @@ func TestRPM(t *testing.T) {
 	m := newTypist(t)
 	m.Put(t, rpm, "/root/authserver.rpm")
 	m.Type(t, "rpm --install --nodeps authserver.rpm") // Debian's systemd is none of its packages
-	m.keep(t, []string{m.Type(t, "authserver init /etc/authserver --data-dir /var/lib/authserver --service registry.example.com")})
+	m.keep(t, []string{m.Type(t, "authserver init /etc/authserver --service registry.example.com")})
 	m.Type(t, "systemctl enable --now authserver")
 	if code := m.token(t, "http://localhost:5001", ""); code != "200" {
 		t.Errorf("token: %s", code)
@@ -96,7 +96,7 @@ func TestRPM(t *testing.T) {
 	if state := m.Type(t, "pgrep --exact authserver || ls -d /usr/bin/authserver /etc/systemd/system/*/authserver.* 2>/dev/null || echo gone"); state != "gone\n" {
 		t.Errorf("erased, and there are: %s", state)
 	}
-	if out := m.Type(t, "ls /etc/authserver/authserver.yaml /var/lib/authserver/root.crt"); strings.Count(out, "\n") != 2 {
+	if out := m.Type(t, "ls /etc/authserver/authserver.yaml /etc/authserver/data/root.crt"); strings.Count(out, "\n") != 2 {
 		t.Errorf("configuration and keys are gone: %s", out)
 	}
 	t.Log(filepath.Base(rpm))

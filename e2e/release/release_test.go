@@ -4,13 +4,15 @@ package release_test
 
 import (
 	"bytes"
-	"fmt"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"authserver/e2e/harness"
 )
@@ -149,7 +151,7 @@ func TestRelease(t *testing.T) {
 		t.Fatalf("%d pages, %v", len(pages), err)
 	}
 	for _, page := range pages {
-		if out := harness.MustRun(t, nil, "", "sh", "-c", `zcat "$0" | groff -man -ww -z -Tutf8 2>&1`, page); out != "" {
+		if out := harness.MustRun(t, nil, "", "sh", "-c", `zcat "$0" | groff -k -man -ww -z -Tutf8 2>&1`, page); out != "" {
 			t.Errorf("%s: %s", filepath.Base(page), out)
 		}
 	}
@@ -158,13 +160,89 @@ func TestRelease(t *testing.T) {
 	}
 }
 
+// The bill of materials is what CycloneDX's own schema says, and lists every module that is linked in.
+func TestBillOfMaterials(t *testing.T) {
+	dist, src := released(t)
+	cmd := exec.Command("go", "list", "-modfile=deploy/release/tools.mod", "-m", "-f", "{{.Dir}}", "github.com/CycloneDX/cyclonedx-go")
+	cmd.Dir = src
+	schemas, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	compiler := jsonschema.NewCompiler()
+	for name, file := range map[string]string{"bom-1.5": "bom-1.5.schema.json", "spdx": "spdx.schema.json", "jsf-0.82": "jsf-0.82.schemax.json"} {
+		file, err := os.Open(filepath.Join(strings.TrimSpace(string(schemas)), "schema", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		schema, err := jsonschema.UnmarshalJSON(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := compiler.AddResource("http://cyclonedx.org/schema/"+name+".schema.json", schema); err != nil {
+			t.Fatal(err)
+		}
+	}
+	schema, err := compiler.Compile("http://cyclonedx.org/schema/bom-1.5.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := harness.ReadFile(t, one(t, dist, "*.cdx.json"))
+	bom, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := schema.Validate(bom); err != nil {
+		t.Error(err)
+	}
+	bom.(map[string]any)["specVersion"] = 1.5
+	if schema.Validate(bom) == nil {
+		t.Error("a number for a version is valid, too")
+	}
+	var listed struct {
+		Components []struct{ Name, Version string }
+	}
+	if err := json.Unmarshal(text, &listed); err != nil {
+		t.Fatal(err)
+	}
+	versions := map[string]string{}
+	for _, c := range listed.Components {
+		versions[c.Name] = c.Version
+	}
+	linked := linked(t)
+	for module, version := range linked {
+		if versions[module] != version {
+			t.Errorf("%s is %q, and %s is linked in", module, versions[module], version)
+		}
+	}
+	if len(versions) != len(linked)+1 || versions["std"] == "" { // Go's own packages are one of them
+		t.Errorf("%d components, %d modules are linked in", len(versions), len(linked))
+	}
+}
+
+// linked are the versions of the modules in the program.
+func linked(t *testing.T) map[string]string {
+	t.Helper()
+	modules := map[string]string{}
+	for line := range strings.SplitSeq(harness.MustRun(t, nil, "", "go", "version", "-m", harness.Program(t, "authserver")), "\n") {
+		if fields := strings.Fields(line); len(fields) >= 3 && fields[0] == "dep" {
+			modules[fields[1]] = fields[2]
+		}
+	}
+	if len(modules) < 30 {
+		t.Fatalf("only %v", modules)
+	}
+	return modules
+}
+
 // What is linked in may be passed on only with its licence; a module without one stops the release.
 func TestAModuleWithoutALicenceStopsTheRelease(t *testing.T) {
 	dist, src := released(t)
 	licences := string(harness.MustRun(t, nil, "", "tar", "-xzOf", one(t, dist, "*.tar.gz"), "--wildcards", "*/THIRD_PARTY_LICENSES"))
-	for _, line := range strings.Split(harness.MustRun(t, nil, "", "go", "version", "-m", harness.Program(t, "authserver")), "\n") {
-		if fields := strings.Fields(line); len(fields) >= 3 && fields[0] == "dep" && !strings.Contains(licences, fmt.Sprintf("%s %s: ", fields[1], fields[2])) {
-			t.Errorf("no licence of %s %s", fields[1], fields[2])
+	for module, version := range linked(t) {
+		if !strings.Contains(licences, module+" "+version+": ") {
+			t.Errorf("no licence of %s %s", module, version)
 		}
 	}
 	if !strings.Contains(licences, "Go, its runtime and standard library") {

@@ -94,6 +94,7 @@ func (m typist) token(t *testing.T, url, flags string) string {
 // From nothing to a pushed image, then what production wants, as the page says, under a real systemd with all of the unit's
 // hardening. What the system call filter forbids is deadly here, so that nothing is refused without being noticed.
 func TestSystemd(t *testing.T) {
+	released(t)
 	started := time.Now()
 	m := newTypist(t)
 	m.Type(t, `mkdir -p /run/systemd/system/authserver.service.d
@@ -133,6 +134,13 @@ chmod 600 /etc/ssl/private/auth.example.com.key`)
 		m.steps(t, "secrets")
 		if code := m.token(t, "https://localhost:5001", "--cacert /etc/ssl/private/auth.example.com.crt"); code != "200" {
 			t.Errorf("over TLS: %s", code)
+		}
+		// The same key, encrypted: what stands in the file before is of no use elsewhere.
+		m.Type(t, `systemd-creds encrypt --name=tls.key /etc/ssl/private/auth.example.com.key /etc/ssl/private/auth.example.com.cred 2>&1
+sed -i 's|^LoadCredential=tls.key:.*|LoadCredentialEncrypted=tls.key:/etc/ssl/private/auth.example.com.cred|' /etc/systemd/system/authserver.service.d/secrets.conf
+mv /etc/ssl/private/auth.example.com.key /root && systemctl daemon-reload && systemctl restart authserver && mv /root/auth.example.com.key /etc/ssl/private`)
+		if code := m.token(t, "https://localhost:5001", "--cacert /etc/ssl/private/auth.example.com.crt"); code != "200" {
+			t.Errorf("with a key that is encrypted: %s", code)
 		}
 		if out, err := m.Try(t, "setpriv --reuid authserver --regid authserver --clear-groups cat /etc/ssl/private/auth.example.com.key"); err == nil {
 			t.Errorf("the service's user reads root's file: %s", out)
@@ -200,12 +208,13 @@ func sandboxHolds(t *testing.T, m typist) {
 			t.Errorf("no %s in\n%s", metric, metrics[strings.Index(metrics, "# HELP process_"):])
 		}
 	}
-	// Passwords that nobody remembers are hashed; the threads that do so are SCHED_IDLE (5), as without a filter.
+	// Some load, and passwords that nobody remembers are hashed; the threads that do so are SCHED_IDLE (5), as without a filter.
 	m.Type(t, `for i in 1 2 3 4; do echo "pass word $i" | authserver user add "user$i" --password-stdin; done`)
 	seen := m.Type(t, `for i in 1 2 3 4; do curl --silent --output /dev/null --write-out '%{http_code}\n' --user "user$i:pass word $i" 'http://localhost:5001/token?service=registry.example.com' & done
 for n in $(seq 200); do cut -d' ' -f41 /proc/`+pid+`/task/*/stat; done | sort | uniq -c | awk '{ print "policy", $2 }'
-wait`)
-	if strings.Count(seen, "200\n") != 4 || !strings.Contains(seen, "policy 5\n") {
+wait
+curl --silent --no-progress-meter --parallel --parallel-max 50 --output /dev/null --write-out '%{http_code}\n' --user "admin:$(cat password)" 'http://localhost:5001/token?service=registry.example.com&client_id=load[1-2000]' | sort | uniq -c`)
+	if !strings.Contains(seen, " 2000 200\n") || strings.Count(seen, "200\n") != 4+1 || !strings.Contains(seen, "policy 5\n") {
 		t.Errorf("logins of new users: %s", seen)
 	}
 	if again := m.property(t, "MainPID"); again != pid {

@@ -33,6 +33,8 @@ func (a *API) problemOf(ctx context.Context, err error, otherwise int) *huma.Err
 		return p
 	case errors.Is(err, issuer.ErrForbidden):
 		return problem(http.StatusForbidden, "the policy does not grant this to you")
+	case errors.Is(err, users.ErrRefused) && requestOf(ctx).Grant == issuer.GrantAnonymous:
+		return problem(http.StatusUnauthorized, issuer.NotLoggedIn)
 	case errors.Is(err, users.ErrRefused):
 		return problem(http.StatusUnauthorized, "the user name or password is not correct")
 	case errors.Is(err, issuer.ErrThrottled):

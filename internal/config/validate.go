@@ -145,7 +145,7 @@ func (v *validation) server() {
 	}
 }
 
-// address takes host:port and unix:/path.
+// address takes host:port, unix:/path and systemd:NAME.
 func (v *validation) address(path, listen string) {
 	for _, scheme := range []string{"unix:", "systemd:"} {
 		if name, ok := strings.CutPrefix(listen, scheme); ok && name != "" {

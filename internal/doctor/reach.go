@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"authserver/internal/issuer"
 )
 
 // reach looks at our public address as a client does.
@@ -147,13 +149,22 @@ func (e *examination) judgeKeys(ctx context.Context, token string) bool {
 		return false
 	}
 	published := parseJWKS("", a.body)
+	var lacking []*issuer.Key
 	for _, key := range e.Ring.Keys() {
 		if !slices.Contains(published.ids, key.ID) {
-			e.report.Add(found("other-keys", Error, fmt.Sprintf("the server at %s does not have the key %s of this configuration", e.PublicURL, key.ID), why, fixes...))
-			return false
+			lacking = append(lacking, key)
 		}
 	}
-	return true
+	switch {
+	case len(lacking) == 0:
+		return true
+	case len(lacking) < len(e.Ring.Keys()):
+		e.report.Add(found("other-keys", Warning, fmt.Sprintf("the server at %s does not have the key %s of this configuration, and has others of it", e.PublicURL, lacking[0].ID),
+			"It has not taken up what was changed here: a key that was replaced by hand, or a new service.", Fix{Ours, "", "authserver serve, and its log: why the last reload was refused"}))
+		return true
+	}
+	e.report.Add(found("other-keys", Error, fmt.Sprintf("the server at %s does not have the key %s of this configuration", e.PublicURL, lacking[0].ID), why, fixes...))
+	return false
 }
 
 // logIn does what docker login does. The password goes to our own address and to no other, whatever a registry names.

@@ -111,7 +111,7 @@ func (w *world) greet(rw http.ResponseWriter, r *http.Request) {
 		refuse("")
 		return
 	}
-	parsed, err := jose.ParseSigned(token, []jose.SignatureAlgorithm{jose.ES256, jose.RS256, jose.EdDSA})
+	parsed, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.ES256, jose.RS256, jose.EdDSA})
 	if err != nil {
 		refuse(`,error="invalid_token"`)
 		return

@@ -104,6 +104,9 @@ type Result struct {
 	RefreshErr   error  // why there is none although it was asked for: the login holds without
 }
 
+// NotLoggedIn is what somebody is told who has to log in and sent no Authorization header.
+const NotLoggedIn = "log in: no user name and password came in the Authorization header"
+
 // Errors of Issue beside users.ErrRefused. Anything else is our own fault.
 var (
 	ErrUnknownService = errors.New("unknown service")

@@ -85,7 +85,7 @@ func TestProbesAllowNothing(t *testing.T) {
 
 func signedBy(t *testing.T, token string, key *issuer.Key) bool {
 	t.Helper()
-	parsed, err := jose.ParseSigned(token, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(key.Algorithm)})
+	parsed, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(key.Algorithm)})
 	if err != nil {
 		t.Fatal(err)
 	}

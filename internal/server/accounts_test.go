@@ -143,7 +143,7 @@ func TestARefreshTokenIsGivenOnlyWhenAsked(t *testing.T) {
 	// Nobody gets one: who asks for one is somebody whose credentials got lost.
 	for query, status := range map[string]int{"": 200, "?offline_token=false": 200, "?offline_token=": 200, "?access_type=offline": 200, "?offline_token=true": 401, "?offline_token=maybe": 401} {
 		a := x.get("/token" + query)
-		if a.StatusCode != status || strings.Contains(string(a.body), "refresh_token") {
+		if a.StatusCode != status || strings.Contains(string(a.body), "refresh_token") || status == 401 && !strings.Contains(string(a.body), issuer.NotLoggedIn) {
 			t.Errorf("anonymous GET %s: %d %s", query, a.StatusCode, a.body)
 		}
 	}
@@ -215,7 +215,6 @@ func TestABadRefreshTokenIsARefusal(t *testing.T) {
 		"a password without a name":          x.get("/token", basic("", "secret:1")),
 		"too long, without a name":           x.get("/token", basic("", token+strings.Repeat("x", 300))),
 		"as a bearer token":                  x.get("/token", header("Authorization", "Bearer "+token)),
-		"in the query":                       x.get("/token?grant_type=refresh_token&refresh_token=" + token),
 		"a wrong password":                   x.get("/token", basic("alice", "wrong")),
 	}
 	for name, a := range bad {
@@ -225,6 +224,10 @@ func TestABadRefreshTokenIsARefusal(t *testing.T) {
 				t.Errorf("other words: %s", a.body)
 			}
 		})
+	}
+	inQuery := x.get("/token?grant_type=refresh_token&refresh_token=" + token)
+	if inQuery.unauthorized(t); !strings.Contains(string(inQuery.body), issuer.NotLoggedIn) {
+		t.Errorf("in the query: %s", inQuery.body)
 	}
 	x.post(refreshForm(token, "refresh_token", "asrt_other")).refused(t, http.StatusBadRequest, "UNSUPPORTED", "invalid_request")
 	x.post(refreshForm(token, "account", "ci")).unauthorized(t)

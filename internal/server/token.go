@@ -91,6 +91,8 @@ func refusal(r issuer.Request, err error) problem {
 	case errors.Is(err, issuer.ErrAccount):
 		return problem{status: http.StatusUnauthorized, code: "UNAUTHORIZED", oauth: "invalid_grant", err: err,
 			message: "the account parameter names somebody else than the credentials"}
+	case errors.Is(err, users.ErrRefused) && r.Grant == issuer.GrantAnonymous:
+		return problem{status: http.StatusUnauthorized, code: "UNAUTHORIZED", oauth: "invalid_grant", err: err, message: issuer.NotLoggedIn}
 	case errors.Is(err, users.ErrRefused):
 		// The same words for a wrong password, an unknown user and what is no credential at all.
 		return problem{status: http.StatusUnauthorized, code: "UNAUTHORIZED", oauth: "invalid_grant", err: err,

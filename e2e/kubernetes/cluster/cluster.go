@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -122,15 +123,18 @@ func (c *Cluster) Import(t testing.TB, archive string) {
 	harness.MustRun(t, nil, "", harness.Program(t, "ctr"), "-a", c.containerd, "-n", "k8s.io", "images", "import", archive)
 }
 
-// Name gives an address a name that the node knows, and not the pods.
+// Name gives an address a name that the node knows, and not the pods. A name has one address: the last.
 func (c *Cluster) Name(t testing.TB, address, name string) {
 	t.Helper()
-	hosts, err := os.OpenFile("/etc/hosts", os.O_APPEND|os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
+	const hosts = "/etc/hosts" // this cluster's own: see isolated.sh
+	var lines strings.Builder
+	for line := range strings.Lines(string(harness.ReadFile(t, hosts))) {
+		if !slices.Contains(strings.Fields(line), name) {
+			lines.WriteString(line)
+		}
 	}
-	defer hosts.Close()
-	if _, err := fmt.Fprintf(hosts, "%s %s\n", address, name); err != nil {
+	fmt.Fprintf(&lines, "%s %s\n", address, name)
+	if err := os.WriteFile(hosts, []byte(lines.String()), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -52,6 +52,7 @@ true
 {{/* authserver.yaml: what the other values say, and over it .Values.config. */}}
 {{- define "authserver.config" -}}
 {{- $config := dict "issuer" (dict "data_dir" "/var/lib/authserver") -}}
+{{- $_ := set $config "acl" (dict "files" (concat (list "policy.yaml") (keys .Values.extraPolicies | sortAlpha))) -}}
 {{- $database := include "authserver.database" . -}}
 {{- $users := list -}}
 {{- if .Values.users.existingSecret -}}

@@ -12,6 +12,15 @@ auth:
     rootcertbundle: {{ index . 2 }}
 {{- end -}}
 
+{{/* The host at which clients find the registry of this chart, without a port. */}}
+{{- define "authserver.registryHost" -}}
+{{- default (include "authserver.registryService" .) .Values.registry.host | regexFind "^[^:/]*" -}}
+{{- end -}}
+
+{{- define "authserver.registryTLSSecret" -}}
+{{- default (printf "%s-registry-tls" (include "authserver.fullname" .)) .Values.registry.tlsSecret -}}
+{{- end -}}
+
 {{/* The ConfigMap or Secret with the root certificate, as {kind, name, key}. */}}
 {{- define "authserver.rootCertificate" -}}
 {{- $given := .Values.registry.rootCertificate -}}

@@ -74,6 +74,14 @@
 - nobody could log in: database.url is none, and users.existingSecret is missing. Make a users file with "authserver user add" or "htpasswd -B", and:
     kubectl -n {{ .Release.Namespace }} create secret generic {{ $name }}-users --from-file={{ $v.users.key }}=users.htpasswd
 {{- end }}
+{{- range $name, $_ := $v.extraPolicies }}
+{{- if has $name (list "policy.yaml" "authserver.yaml") }}
+- extraPolicies.{{ $name }} would be in the way of the file of that name: call it otherwise
+{{- end }}
+{{- if not (has $name $config.acl.files) }}
+- extraPolicies.{{ $name }} is not in config.acl.files: leave that out, then it is
+{{- end }}
+{{- end }}
 {{- if and (hasKey $v.config "users") $v.users.existingSecret (not (contains "users.htpasswd" (toYaml $v.config.users))) }}
 - users.existingSecret is given, but config.users does not name its file: add {kind: htpasswd, file: users.htpasswd} there
 {{- end }}
