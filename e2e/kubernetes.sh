@@ -20,7 +20,7 @@ part() {
 
 packages() {
 	packages=
-	for program in etcd:etcd-server containerd:containerd runc:runc iptables:iptables ip:iproute2; do
+	for program in etcd:etcd-server containerd:containerd runc:runc iptables:iptables ip:iproute2 openssl:openssl; do
 		command -v ${program%:*} >/dev/null || packages="$packages ${program#*:}"
 	done
 	[ -x /usr/lib/cni/bridge ] || packages="$packages containernetworking-plugins"

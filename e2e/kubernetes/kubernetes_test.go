@@ -12,6 +12,13 @@ import (
 // image is the one that the overlays and the chart are told to run. It is put on the node, and nowhere else.
 const image = "registry.example.com/tools/authserver:dev"
 
+// What these pages tell their readers to type is typed.
+const (
+	walkPage      = "docs/kubernetes.md"
+	kubeletPage   = "docs/clients/kubelet.md"
+	kustomizePage = "deploy/kubernetes/README.md"
+)
+
 // All share one cluster.
 func TestKubernetes(t *testing.T) {
 	if os.Getenv("KUBERNETES") == "" {
@@ -27,9 +34,9 @@ func TestKubernetes(t *testing.T) {
 		{"ha", highlyAvailable},
 		{"helm-single", helmSingle},
 		{"helm-ha", helmHA},
-		{"page", page},
-		{"kustomize-page", kustomizePage},
-		{"kustomize-page-ha", kustomizePageHA},
+		{"page", walk},
+		{"kustomize-page", kustomize},
+		{"kustomize-page-ha", kustomizeHA},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.run(t, c) })
 	}

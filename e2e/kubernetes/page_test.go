@@ -44,15 +44,14 @@ func (r reader) follows(t *testing.T, page, part string, after func(command stri
 
 func (r reader) file(name string) string { return filepath.Join(r.dir, name) }
 
-// docs/kubernetes.md, from nothing to a pod whose image a kubelet has pulled, and then with several replicas.
-func page(t *testing.T, c *cluster.Cluster) {
-	const doc = "docs/kubernetes.md"
+// The walk, from nothing to a pod whose image a kubelet has pulled, and then with several replicas.
+func walk(t *testing.T, c *cluster.Cluster) {
 	r := newReader(t, c, `tag: "1.0"`, "tag: dev", "https://auth", "http://auth", "config:\n", "allowPlainHTTP: true # no Ingress here\nconfig:\n")
 	volume(t, c, "page", "1Gi")
 	r.onEnd(t, func() {
 		c.Kubectl(t, "delete", "namespace", "authserver", "apps", "--ignore-not-found", "--timeout=2m")
 	})
-	r.follows(t, doc, "page", func(command string) {
+	r.follows(t, walkPage, "page", func(command string) {
 		switch {
 		case strings.Contains(command, "> root.crt"): // the registry is set up, and somebody pushes
 			r.service(t)
@@ -65,11 +64,11 @@ func page(t *testing.T, c *cluster.Cluster) {
 	t.Logf("events\n%s", deployment{Cluster: c, namespace: "apps"}.events(t))
 
 	put(t, r.file("database.password"), "not asked for")
-	r.follows(t, doc, "several", func(string) {})
-	text := string(harness.ReadFile(t, filepath.Join(harness.Root(t), "..", doc)))
+	r.follows(t, walkPage, "several", func(string) {})
+	text := string(harness.ReadFile(t, filepath.Join(harness.Root(t), "..", walkPage)))
 	values := regexp.MustCompile("(?s)```yaml\n# values.yaml\n(.*?)```").FindStringSubmatch(text)
 	if values == nil {
-		t.Fatalf("%s has no values.yaml", doc)
+		t.Fatalf("%s has no values.yaml", walkPage)
 	}
 	address := regexp.MustCompile(`postgres://\S+`)
 	put(t, r.file("several.yaml"), address.ReplaceAllLiteralString(values[1], postgres(t)))
@@ -90,8 +89,8 @@ func page(t *testing.T, c *cluster.Cluster) {
 	}
 }
 
-// deploy/kubernetes/README.md, one replica.
-func kustomizePage(t *testing.T, c *cluster.Cluster) {
+// kustomize, one replica.
+func kustomize(t *testing.T, c *cluster.Cluster) {
 	r := newReader(t, c)
 	volume(t, c, "kustomize-page", "1Gi")
 	r.onEnd(t, func() { c.Kubectl(t, "delete", "-k", r.file("deploy/kubernetes/overlays/single"), "--timeout=2m") })
@@ -100,7 +99,7 @@ func kustomizePage(t *testing.T, c *cluster.Cluster) {
 	certificate, key := harness.NewCA(t).Issue(t, "auth.example.com")
 	put(t, r.file("tls.crt"), string(harness.ReadFile(t, certificate)))
 	put(t, r.file("tls.key"), string(harness.ReadFile(t, key)))
-	r.follows(t, "deploy/kubernetes/README.md", "kustomize", func(string) {})
+	r.follows(t, kustomizePage, "kustomize", func(string) {})
 	r.rolledOut(t)
 	password := strings.TrimSpace(string(harness.ReadFile(t, r.file("admin.password"))))
 	if !grants(t, r.service(t), "admin", password, "repository:team/app:pull") {
@@ -108,14 +107,26 @@ func kustomizePage(t *testing.T, c *cluster.Cluster) {
 	}
 }
 
-// deploy/kubernetes/README.md, several.
-func kustomizePageHA(t *testing.T, c *cluster.Cluster) {
+// kustomize, several.
+func kustomizeHA(t *testing.T, c *cluster.Cluster) {
 	r := newReader(t, c)
 	put(t, r.file("database.password"), "not asked for")
 	edit(t, r.file("deploy/kubernetes/overlays/ha/authserver.yaml"), "postgres://authserver@postgres.example.com:5432/authserver?sslmode=verify-full", postgres(t))
 	r.onEnd(t, func() { c.Kubectl(t, "delete", "-k", r.file("deploy/kubernetes/overlays/ha"), "--timeout=2m") })
-	r.follows(t, "deploy/kubernetes/README.md", "kustomize-ha", func(string) {})
+	r.follows(t, kustomizePage, "kustomize-ha", func(string) {})
 	if n := len(r.pods(t)); n != 3 {
 		t.Errorf("%d pods", n)
 	}
+}
+
+// pullsByPage pulls as the kubelet's page says, in the namespace that is there from the start.
+func pullsByPage(t *testing.T, c *cluster.Cluster, user, password string) {
+	t.Helper()
+	r := newReader(t, c)
+	put(t, r.file("pull-secret.json"), credentials(t, user, password))
+	r.follows(t, kubeletPage, "kubelet", func(string) {})
+	c.Kubectl(t, "run", "app", "--image="+registry+"/"+user+"/app:1", "--image-pull-policy=Always")
+	c.Kubectl(t, "wait", "--for=condition=Ready", "pod/app", "--timeout=1m")
+	c.Kubectl(t, "delete", "pod", "app", "--now")
+	c.Kubectl(t, "delete", "secret", "registry")
 }

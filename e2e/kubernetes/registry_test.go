@@ -55,15 +55,20 @@ auth:
 // push pushes an image that waits.
 func push(t *testing.T, repository, user, password string) {
 	t.Helper()
-	auth := map[string]any{"auths": map[string]any{registry: map[string]string{"username": user, "password": password}}}
-	config, err := json.Marshal(auth)
+	dir := t.TempDir()
+	put(t, filepath.Join(dir, "config.json"), credentials(t, user, password))
+	archive := harness.MakeProgram(t, registry+"/"+repository+":1", "pause").Archive
+	harness.MustRun(t, []string{"DOCKER_CONFIG=" + dir}, "", harness.Program(t, "crane"), "push", "--insecure", archive, registry+"/"+repository+":1")
+}
+
+// credentials are a docker client's config.json.
+func credentials(t *testing.T, user, password string) string {
+	t.Helper()
+	config, err := json.Marshal(map[string]any{"auths": map[string]any{registry: map[string]string{"username": user, "password": password}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	put(t, filepath.Join(dir, "config.json"), string(config))
-	archive := harness.MakeProgram(t, registry+"/"+repository+":1", "pause").Archive
-	harness.MustRun(t, []string{"DOCKER_CONFIG=" + dir}, "", harness.Program(t, "crane"), "push", "--insecure", archive, registry+"/"+repository+":1")
+	return string(config)
 }
 
 // pulls makes the kubelet pull with the rights of an imagePullSecret, without, and as nobody.

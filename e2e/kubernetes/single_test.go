@@ -34,6 +34,7 @@ func single(t *testing.T, c *cluster.Cluster) {
 	a := d.service(t)
 	startRegistry(t, c, d.exec(t, in, "", "key", "export"))
 	pulls(t, c, "alice", alicePassword)
+	pullsByPage(t, c, "alice", alicePassword)
 
 	const scope = "repository:team/app:pull"
 	if grants(t, a, "alice", alicePassword, scope) {

@@ -55,7 +55,7 @@ hostnameOverride: %q
 mode: iptables
 # These are the machine's.
 conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}
-`, c.kubeconfig("kube-proxy"), Pods, nodeName)
+`, c.kubeconfig("kube-proxy"), pods, nodeName)
 	start(t, "kube-proxy", "--config="+config)
 
 	config = filepath.Join(c.dir, "Corefile")
@@ -110,7 +110,7 @@ state = "%[1]s/state"
     "type": "portmap", "capabilities": {"portMappings": true}
   }]
 }
-`, Pods)
+`, pods)
 	ctr := harness.Program(t, "ctr")
 	// Its containers outlive it: they are ended before it.
 	containerd := start(t, "containerd", "--config", config)
