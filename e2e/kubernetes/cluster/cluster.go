@@ -20,7 +20,7 @@ import (
 
 const (
 	// Address is the node's. The registry, PostgreSQL and whatever else the tests start listen there.
-	Address = "10.0.0.1"
+	Address  = "10.0.0.1"
 	pods     = "10.244.0.0/16"
 	services = "10.96.0.0/16"
 	api      = "https://" + Address + ":6443"
