@@ -28,9 +28,6 @@ func TestEveryShownCommandIsRun(t *testing.T) {
 	tests := testsOf(t)
 	runBy := regexp.MustCompile(`^run by (Test[A-Za-z0-9]+)(/[a-z0-9-]+)?$`)
 	for _, p := range book(t) {
-		if notYet(p.path) {
-			continue
-		}
 		for _, b := range p.blocks {
 			switch b.language {
 			case "sh", "bash", "shell", "shell-session", "terminal":
@@ -226,7 +223,7 @@ func TestNamedKeysExist(t *testing.T) {
 	}
 	set := regexp.MustCompile(`--set[ =]['"]?([a-z_.\[\]]+)=`)
 	for _, p := range book(t) {
-		if startsWithAny(p.path, "docs/docker-auth.md", "docs/migrating/") {
+		if p.path == "docs/docker-auth.md" || strings.HasPrefix(p.path, "docs/migrating/") {
 			continue // they name somebody else's keys
 		}
 		for _, l := range p.prose {
@@ -290,21 +287,4 @@ func fragment(t *testing.T, where, text string, known map[string]bool) int {
 		t.Errorf("%s: %v", where, err)
 	}
 	return strings.Count(text, ":")
-}
-
-// notYet are pages that are being written anew; these exceptions end with that.
-func notYet(file string) bool {
-	return startsWithAny(file, "deploy/kubernetes/", "deploy/compose/")
-}
-
-// linkedLater are pages that the index will name once they are there.
-func linkedLater(file string) bool {
-	return startsWithAny(file, "deploy/", "docs/kubernetes", "docs/tracing")
-}
-
-// toCome are links to what the same others write.
-var toCome = []string{"deploy/README.md#the-image"}
-
-func startsWithAny(s string, starts ...string) bool {
-	return slices.ContainsFunc(starts, func(start string) bool { return strings.HasPrefix(s, start) })
 }

@@ -61,7 +61,10 @@ func (h *hand) doctor(ctx context.Context, d doctorFlags) error {
 	default:
 		return misuse{fmt.Errorf("--fail-on %s is not known; it is error or warning", d.failOn)}
 	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxResponseHeaderBytes = 64 << 10
 	subject := &doctor.Subject{Registry: d.registry, User: d.as.login, Now: time.Now, Resolve: resolve(ctx), Client: &http.Client{
+		Transport:     transport,
 		Timeout:       10 * time.Second,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // a finding, and credentials are for one address
 	}}

@@ -66,7 +66,7 @@ func (h *hand) importDockerAuth(file, dir string, force bool, o dockerauth.Optio
 		name string
 		text []byte
 		mode os.FileMode
-	}{{"authserver.yaml", r.Config, 0o644}, {"policy.yaml", r.Policy, 0o644}, {"users.htpasswd", r.Users, 0o600}}
+	}{{"authserver.yaml", withSchema("authserver", r.Config), 0o644}, {"policy.yaml", withSchema("policy", r.Policy), 0o644}, {"users.htpasswd", r.Users, 0o600}}
 	names, texts := []string{}, map[string][]byte{}
 	for _, w := range written {
 		names, texts[w.name] = append(names, w.name), w.text
@@ -77,7 +77,7 @@ func (h *hand) importDockerAuth(file, dir string, force bool, o dockerauth.Optio
 	if err := tryConfiguration(dir, texts, nil); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := writeSchemas(dir); err != nil {
 		return err
 	}
 	for _, w := range written {
@@ -111,7 +111,7 @@ func (h *hand) reportImport(c *config.Config, dir string, r *dockerauth.Result) 
 		return err
 	}
 	file := filepath.Join(dir, "authserver.yaml")
-	_, err = fmt.Fprintf(h.stdout, `Written to %s: authserver.yaml, policy.yaml (%s from %s), users.htpasswd, data/
+	_, err = fmt.Fprintf(h.stdout, `Written to %s: authserver.yaml, policy.yaml (%s from %s), users.htpasswd, data/, schema/
 %s, %s
 
 In the registry's configuration (append the root certificate to the rootcertbundle that is there, and both servers are trusted):

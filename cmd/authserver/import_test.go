@@ -89,7 +89,7 @@ func TestImportWritesNothingWhenItCannot(t *testing.T) {
 		{[]string{}, exitMisuse, "accepts 1 arg(s)"},
 		{[]string{filepath.Join(dir, "missing.yml")}, exitNo, "missing.yml: no such file"},
 		{[]string{bad}, exitNo, "is no configuration of docker_auth"},
-		{[]string{sample, "--public-url", "nowhere"}, exitNo, `authserver.yaml:4: server.public_url: "nowhere" is no address`},
+		{[]string{sample, "--public-url", "nowhere"}, exitNo, `authserver.yaml:5: server.public_url: "nowhere" is no address`},
 		{[]string{sample, "--service", "a&b"}, exitNo, `services[0].name: "a&b" holds one of`},
 		{[]string{sample, "--set", "log.level=debug"}, exitMisuse, "import writes one"},
 	} {

@@ -144,16 +144,13 @@ func (s start) write(path func(name string) string, sets []string) error {
 		if err := texts.ExecuteTemplate(&text, name, s.quoted()); err != nil {
 			return err
 		}
-		rendered[name] = text.Bytes()
+		rendered[name] = withSchema(strings.TrimSuffix(name, ".yaml"), text.Bytes())
 	}
 	if err := tryConfiguration(s.Dir, rendered, sets); err != nil {
 		return misuse{err}
 	}
-	if err := os.MkdirAll(path("schema"), 0o755); err != nil {
+	if err := writeSchemas(s.Dir); err != nil {
 		return err
-	}
-	for name, text := range schemas { // beside the files, so that an editor finds them without a network
-		rendered[filepath.Join("schema", name+".json")] = text
 	}
 	for name, text := range rendered {
 		if err := durable.WriteFile(path(name), text, 0o644); err != nil {

@@ -18,7 +18,7 @@ func (h *hand) printJSON(v any) error {
 func count(n int, what string) string {
 	switch {
 	case n == 1:
-	case strings.HasSuffix(what, "y"):
+	case strings.HasSuffix(what, "y") && !strings.HasSuffix(what, "ey"):
 		what = strings.TrimSuffix(what, "y") + "ies"
 	default:
 		what += "s"

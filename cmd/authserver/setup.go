@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"authserver/internal/config"
+	"authserver/internal/durable"
 	"authserver/internal/users"
 )
 
@@ -62,4 +63,23 @@ func tryConfiguration(dir string, texts map[string][]byte, sets []string) error 
 		return errors.New(strings.ReplaceAll(err.Error(), aside+string(filepath.Separator), ""))
 	}
 	return nil
+}
+
+// writeSchemas puts the schemas of its files into a folder of a configuration, where an editor finds them without a network.
+func writeSchemas(dir string) error {
+	dir = filepath.Join(dir, "schema")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for name, text := range schemas {
+		if err := durable.WriteFile(filepath.Join(dir, name+".json"), text, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// withSchema is a file with the line that names its schema, in the words of the YAML language server.
+func withSchema(name string, text []byte) []byte {
+	return append([]byte("# yaml-language-server: $schema=schema/"+name+".json\n"), text...)
 }

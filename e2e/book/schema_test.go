@@ -60,7 +60,7 @@ func glob(t *testing.T, patterns ...string) (files []string) {
 func TestSchemasTakeWhatTheProgramTakes(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "auth")
 	harness.MustRun(t, nil, "", harness.Program(t, "authserver"), "init", dir)
-	files := append(glob(t, "docs/cookbook/*.yaml", "deploy/*/authserver.yaml", "deploy/*/policy.yaml", "internal/config/testdata/good.yaml"),
+	files := append(glob(t, "docs/cookbook/*.yaml", "deploy/*/authserver.yaml", "deploy/*/policy.yaml", "deploy/*/*/authserver.yaml", "deploy/*/*/policy.yaml", "deploy/*/*/*/authserver.yaml", "internal/config/testdata/good.yaml"),
 		filepath.Join(dir, "authserver.yaml"), filepath.Join(dir, "policy.yaml"))
 	schemas := map[string]*jsonschema.Schema{"authserver": schema(t, "authserver"), "policy": schema(t, "policy"), "test": schema(t, "test")}
 	for _, file := range files {

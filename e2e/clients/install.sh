@@ -27,6 +27,7 @@ wanted() { [ "$only" = "  " ] || case "$only" in *" $1 "*) ;; *) false ;; esac; 
 packages=
 missing skopeo && packages="$packages skopeo"
 missing podman && packages="$packages podman"
+missing buildah && packages="$packages buildah"
 missing crun && missing runc && packages="$packages crun"
 { missing containerd || missing ctr; } && packages="$packages containerd"
 { missing dockerd || missing docker; } && packages="$packages docker.io"
@@ -35,6 +36,7 @@ missing openssl && packages="$packages openssl"
 /usr/bin/python3 -c 'import jwt, cryptography' 2>/dev/null || packages="$packages python3-jwt python3-cryptography"
 missing nginx && packages="$packages nginx-light"
 missing iptables && packages="$packages iptables"
+missing nginx && packages="$packages nginx-light" # a proxy that doctor is to find fault with
 missing ip && packages="$packages iproute2"
 missing busybox && packages="$packages busybox-static"
 [ -e /etc/ssl/certs/ca-certificates.crt ] || packages="$packages ca-certificates"
@@ -81,7 +83,7 @@ fi
 
 # --- all there? ----------------------------------------------------------
 PATH=$bin:$PATH
-for client in docker dockerd podman skopeo containerd ctr crane regctl oras helm prometheus promtool jq curl script openssl nginx; do
+for client in docker dockerd podman buildah skopeo containerd ctr crane regctl oras helm prometheus promtool jq curl script openssl nginx; do
 	if wanted "$client" && missing "$client"; then
 		echo "install.sh: $client is still missing" >&2
 		exit 1

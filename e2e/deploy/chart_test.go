@@ -128,9 +128,9 @@ var matrix = []struct {
   ingressFrom: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: ingress-nginx}}}]
   metricsFrom: []
   extraEgress: [{ports: [{port: 443, protocol: TCP}]}]
-config: {acl: {webhook: {url: "http://opa.policy:8181/v1/data/registry/access"}}}`, sees: func(t *testing.T, o objects) {
+config: {acl: {webhook: {url: "http://opa.policy:8181/v1/data/registry/access"}}, tracing: {endpoint: "https://otel.example.com/v1/traces"}}`, sees: func(t *testing.T, o objects) {
 		n := named[*networkingv1.NetworkPolicy](t, o, "authserver")
-		if len(n.Spec.Egress) != 3 || n.Spec.Egress[1].Ports[0].Port.IntValue() != 8181 || len(n.Spec.Ingress[0].From) != 1 || len(n.Spec.Ingress[1].From) != 1 {
+		if len(n.Spec.Egress) != 4 || n.Spec.Egress[1].Ports[0].Port.IntValue() != 8181 || n.Spec.Egress[2].Ports[0].Port.IntValue() != 443 || len(n.Spec.Ingress[0].From) != 1 || len(n.Spec.Ingress[1].From) != 1 {
 			t.Errorf("%+v", n.Spec)
 		}
 	}},
@@ -325,6 +325,7 @@ func TestWhatRollsThePods(t *testing.T) {
 		"config: {audit: {output: stdout}}":                                                    true,
 		"config: {server: {max_connections: 500}}":                                             true,
 		"config: {server: {tls: {min_version: \"1.3\"}}}":                                      true,
+		"config: {tracing: {endpoint: https://otel.example.com/v1/traces}}":                    true,
 		"config: {database: {timeout: 2s}}":                                                    true,
 		"image: {tag: other}":                                                                  true,
 	} {

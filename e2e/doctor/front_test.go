@@ -47,6 +47,7 @@ func auth(text string) func(*world) {
 
 // Registries that send nobody to authserver, and what stands before them.
 func TestGreeting(t *testing.T) {
+	t.Parallel()
 	for _, c := range []wiring{
 		{
 			name: "without auth", broken: auth(""), pulls: true,
@@ -130,6 +131,7 @@ func TestGreeting(t *testing.T) {
 
 // An https registry, behind a proxy that speaks TLS, with a realm that is http: modern clients send no password there.
 func TestHTTPSRegistryWithAnHTTPRealm(t *testing.T) {
+	t.Parallel()
 	ca := newAuthority(t)
 	for _, c := range []struct {
 		name, host string

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"authserver/e2e/harness"
 )
@@ -23,6 +24,7 @@ type machine struct {
 
 // Files that others may read or write. The command that doctor names is run.
 func TestFiles(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", harness.Options{})
 	file := func(name string) string { return filepath.Join(w.auth.Dir, name) }
 	mode := func(name string, mode fs.FileMode) func(*world) {
@@ -62,6 +64,7 @@ func TestFiles(t *testing.T) {
 
 // Faults of the configuration, policy, users and database. Each is taken back.
 func TestConfiguration(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", harness.Options{})
 	for _, c := range []machine{
 		{"a key that is none", func(w *world) { w.change(w.config(), "(?m)^issuer:", "isuer:") }, one(want{"config", "error", "authserver.yaml:…isuer", nil})},
@@ -81,6 +84,10 @@ func TestConfiguration(t *testing.T) {
 		{"a certificate of another key", func(w *world) {
 			w.write(filepath.Join(w.auth.Dir, "data/chain/es256.crt"), string(harness.ReadFile(w, filepath.Join(elsewhere(w).Dir, "data/chain/es256.crt"))))
 		}, one(want{"keys", "warning", "the first certificate does not belong to the private key", nil}, want{"other-keys", "error", "does not have the key", nil})},
+		{"a certificate of one's own that has ended", func(w *world) { ownKey(w, -1) },
+			one(want{"config", "error", "", nil})},
+		{"a certificate of one's own that ends soon", func(w *world) { ownKey(w, 5) },
+			one(want{"keys", "warning", "own.crt ends 20…; registries refuse every token from then on", nil}, want{"other-keys", "error", "does not have the key", nil})},
 		{"listener taken by nobody", func(w *world) {
 			w.change(w.config(), `(?m)^  ops_listen:.*$`, fmt.Sprintf("  ops_listen: 127.0.0.1:%d", harness.FreePort(w)))
 		}, nil},
@@ -103,8 +110,17 @@ func TestConfiguration(t *testing.T) {
 	}
 }
 
+// ownKey configures a key with a certificate that ends in so many days.
+func ownKey(w *world, days int) {
+	w.Helper()
+	certificate, key := newAuthority(w.T).issue("own", time.Now().AddDate(0, 0, days))
+	w.write(filepath.Join(filepath.Dir(certificate), "own.crt"), string(harness.ReadFile(w, certificate)))
+	w.change(w.config(), "(?m)^issuer:\n", fmt.Sprintf("issuer:\n  keys: {algorithm: ES256, key_file: %q, certificate_file: %q}\n", key, filepath.Join(filepath.Dir(certificate), "own.crt")))
+}
+
 // Databases that do not answer, or are newer than the program.
 func TestDatabase(t *testing.T) {
+	t.Parallel()
 	sql := func(w *world, address, statement string) {
 		harness.MustRun(w, nil, "", filepath.Join(os.Getenv("TEST_POSTGRES_BIN"), "psql"), "-Xqd", address, "-c", statement)
 	}
@@ -187,6 +203,7 @@ func (a tree) compare(t *testing.T, b tree) {
 
 // doctor changes nothing, with the server and without it, before its first start and after.
 func TestNothingChanges(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "3.1.2", harness.Options{Config: services("chain ES256", "jwks ES256") + "  webhook: {url: \"http://127.0.0.1:1/\"}\n"})
 	w.registry.start()
 	everything := func(t *testing.T) {
@@ -233,6 +250,7 @@ func TestNothingChanges(t *testing.T) {
 
 // Somebody who may not read the keys is told so, and is told of the rest.
 func TestWithoutTheKeys(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "3.1.2", harness.Options{})
 	w.registry.start()
 	for dir := w.auth.Dir; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {

@@ -2,6 +2,7 @@ package doctor_test
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -9,6 +10,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	chartmuseum "github.com/chartmuseum/auth"
+	"github.com/go-jose/go-jose/v4"
+	"github.com/golang-jwt/jwt/v5"
 
 	"authserver/e2e/harness"
 )
@@ -154,15 +159,19 @@ var stanzas = []stanza{
 		s.keySet(nil)
 		s.token["signingalgorithms"] = []string{"ES256"}
 	}},
-	{"an algorithm that is none", func(s *setup) { s.bundle(s.certificates()); s.token["signingalgorithms"] = []string{"ES256", "es384"} }},
+	{"an algorithm that is none", func(s *setup) {
+		s.bundle(s.certificates())
+		s.token["signingalgorithms"] = []string{"ES256", "RS256", "es384"}
+	}},
 	{"no algorithm", func(s *setup) { s.bundle(s.certificates()); s.keySet(nil); s.token["signingalgorithms"] = []string{} }},
 	{"autoredirect", func(s *setup) { s.bundle(s.certificates()); s.keySet(nil); s.token["autoredirect"] = true }},
 }
 
-// What doctor predicts of a configuration is what the registry of that version does: 29 configurations for seven kinds of
+// What doctor predicts of a configuration is what the registry of that version does: 29 configurations for five kinds of
 // services, each held against four real access controllers.
 func TestPredictions(t *testing.T) {
-	names := []string{"chain-es384", "chain-rs256", "pinned-es256", "pinned-eddsa", "jwks-rs256", "jwks-es256", "jwks-eddsa"}
+	t.Parallel()
+	names := []string{"chain-es256", "pinned-rs256", "pinned-eddsa", "jwks-rs256", "jwks-eddsa"}
 	config := "services:\n"
 	algorithms := map[string]string{"es256": "ES256", "es384": "ES384", "rs256": "RS256", "eddsa": "EdDSA"}
 	for _, name := range names {
@@ -210,6 +219,136 @@ func TestPredictions(t *testing.T) {
 	}
 	t.Logf("%d cells: %v", cells, tally)
 	if tally["accepts"] < 100 || tally["refuses"] < 100 || tally["does not start"] < 100 {
+		t.Errorf("a matrix of one kind proves little: %v", tally)
+	}
+}
+
+// zots are the checks of zot and ChartMuseum. ChartMuseum's own library is also that of zot up to 2.1.2; what later ones
+// do was written down from their source: they take one key, by any of these ways, and look at its signature.
+var zots = map[string]func(file []byte, token string) string{
+	"zot up to 2.1.2":     byChartMuseum,
+	"chartmuseum 0.16":    byChartMuseum,
+	"zot 2.1.3 to 2.1.14": func(file []byte, token string) string { return byOneKey(firstKey(file), token) },
+	"zot from 2.1.15": func(file []byte, token string) string {
+		var set jose.JSONWebKeySet
+		if json.Unmarshal(file, &set) == nil {
+			if len(set.Keys) != 1 {
+				return "does not start"
+			}
+			return byOneKey(set.Keys[0].Key, token)
+		}
+		return byOneKey(firstKey(file), token)
+	},
+}
+
+func byChartMuseum(file []byte, token string) string {
+	authorizer, err := chartmuseum.NewAuthorizer(&chartmuseum.AuthorizerOptions{PublicKey: file, AccessEntryType: "repository", EmptyDefaultNamespace: true})
+	if err != nil {
+		return "does not start"
+	}
+	if permission, err := authorizer.Authorize("Bearer "+token, "pull", "team/app"); err != nil || !permission.Allowed {
+		return "refuses"
+	}
+	return "accepts"
+}
+
+func firstKey(file []byte) any {
+	block, _ := pem.Decode(file)
+	if block == nil {
+		return nil
+	}
+	if c, err := x509.ParseCertificate(block.Bytes); err == nil {
+		return c.PublicKey
+	}
+	if key, err := x509.ParsePKIXPublicKey(block.Bytes); err == nil {
+		return key
+	}
+	return nil
+}
+
+func byOneKey(key any, token string) string {
+	if key == nil {
+		return "does not start"
+	}
+	methods := jwt.WithValidMethods([]string{"EdDSA", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512"})
+	if _, err := jwt.Parse(token, func(*jwt.Token) (any, error) { return key, nil }, methods, jwt.WithIssuedAt()); err != nil {
+		return "refuses"
+	}
+	return "accepts"
+}
+
+// The same for registries that compare with one key.
+func TestPredictionsForOneKey(t *testing.T) {
+	t.Parallel()
+	names := []string{"pinned ES256", "pinned RS256", "pinned EdDSA", "chain ES256", "chain RS256", "jwks ES256"}
+	w := newWorld(t, "", harness.Options{Config: services(names...)})
+	export := func(args ...string) string {
+		return w.auth.Command(t, "", append([]string{"key", "export"}, args...)...)
+	}
+	public := func(certificate string) string {
+		block, _ := pem.Decode([]byte(certificate))
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		der, err := x509.MarshalPKIXPublicKey(c.PublicKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
+	}
+	tally, cells := map[string]int{}, 0
+	for i, name := range names {
+		service := "registry.test"
+		if i > 0 {
+			service = fmt.Sprintf("other%d.test", i)
+		}
+		token := w.auth.Token(t, "admin", w.auth.Password, service, "repository:team/app:pull")
+		leaf := filepath.Join(w.auth.Dir, "data", strings.ToLower(strings.Replace(name, " ", "/", 1))+".crt")
+		files := map[string]string{
+			"root":           export(),
+			"another's":      string(harness.ReadFile(t, harness.NewCA(t).File)),
+			"no PEM":         "nothing",
+			"a damaged one":  "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+			"JWKS":           export("--service", service, "--format", "jwks"),
+			"JWKS of others": export("--service", "registry.test", "--format", "jwks"),
+			"published JWKS": w.get("/.well-known/jwks.json"),
+		}
+		if strings.HasPrefix(name, "pinned") {
+			files["certificate"] = export("--service", service)
+			files["public key"] = public(files["certificate"])
+			files["certificate and root"] = files["certificate"] + files["root"]
+			files["root and certificate"] = files["root"] + files["certificate"]
+		} else if strings.HasPrefix(name, "chain") {
+			files["leaf"] = string(harness.ReadFile(t, leaf))
+		}
+		for kind, text := range files {
+			t.Run(name+"/"+kind, func(t *testing.T) {
+				w := &world{T: t, auth: w.auth}
+				dir := t.TempDir()
+				trust := filepath.Join(dir, "trust")
+				w.write(trust, text)
+				zot, chartmuseum := filepath.Join(dir, "zot.json"), filepath.Join(dir, "chartmuseum.env")
+				w.write(zot, fmt.Sprintf(`{"http":{"auth":{"bearer":{"realm":%q,"service":%q,"cert":%q}}}}`, w.auth.URL+"/token", service, trust))
+				w.write(chartmuseum, fmt.Sprintf("BEARER_AUTH=true\nAUTH_REALM=%s\nAUTH_SERVICE=%s\nAUTH_CERT_PATH=%s\n", w.auth.URL+"/token", service, trust))
+				of := w.doctor("--registry-config", zot)
+				if kind == "certificate" { // as it should be
+					of.says(t)
+				}
+				of.Predictions = append(of.Predictions, w.doctor("--registry-config", chartmuseum).Predictions...)
+				for called, check := range zots {
+					real := check([]byte(text), token)
+					cells++
+					tally[real]++
+					if p := of.of(called); p.Verdict != real {
+						t.Errorf("%s %s, and doctor says that it %s because of %v\n%s", called, real, p.Verdict, p.Because, of)
+					}
+				}
+			})
+		}
+	}
+	t.Logf("%d cells: %v", cells, tally)
+	if tally["accepts"] < 25 || tally["refuses"] < 25 || tally["does not start"] < 25 {
 		t.Errorf("a matrix of one kind proves little: %v", tally)
 	}
 }

@@ -85,6 +85,7 @@ func (n *nginx) restart(location string) {
 
 // What stands between clients and authserver, and what doctor says of it.
 func TestPublicAddress(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name, location string
 		wants          []want
@@ -153,6 +154,7 @@ func (w *world) isWell() {
 
 // A public address that is not where authserver is.
 func TestPublicURL(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		broken func(w *world)
@@ -167,7 +169,7 @@ func TestPublicURL(t *testing.T) {
 		{"a name that is none", func(w *world) { w.set("public_url", "http://auth.invalid") },
 			one(want{"public-url", "error", "the name auth.invalid cannot be resolved", []string{"machine a DNS entry for auth.invalid"}}, want{"realm-scheme", "warning", "http://auth.invalid/token is http", []string{"authserver server.public_url"}})},
 		{"capital letters", func(w *world) { w.set("public_url", w.auth.URL+"/Auth") },
-			one(want{"config", "error", "authserver.yaml:5: server.public_url: …has upper-case letters…; would be right: http://localhost:", nil})},
+			one(want{"config", "error", "authserver.yaml:…server.public_url: …has upper-case letters…; would be right: http://localhost:", nil})},
 		{"another kind of token server", func(w *world) {
 			token := elsewhere(w).Token(w, "", "", "registry.test")
 			w.set("public_url", w.listen(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -259,6 +261,7 @@ func (a *authority) issue(name string, end time.Time) (certificate, key string) 
 
 // authserver speaks TLS itself, with certificates of all sorts.
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	ca := newAuthority(t)
 	for _, c := range []struct {
 		name, host string

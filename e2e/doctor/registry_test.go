@@ -44,6 +44,7 @@ func trusts(setting, format string) func(*world) {
 func one(w ...want) []want { return w }
 
 func TestHealthy(t *testing.T) {
+	t.Parallel()
 	for _, c := range []wiring{
 		{name: "chain", versions: everyVersion},
 		{name: "chain RS256", versions: everyVersion, options: harness.Options{Config: services("chain RS256", "jwks ES256", "pinned RS256")}},
@@ -65,6 +66,7 @@ func elsewhere(w *world) *harness.Authserver {
 }
 
 func TestRegistry(t *testing.T) {
+	t.Parallel()
 	wrongIssuer := func(theirs string) wiring {
 		said := one(want{"issuer", "error", `the registry takes tokens from "` + theirs + `" only; ours say "authserver"`, []string{"registry " + key + "issuer: authserver", "authserver services[0].issuer: "}})
 		return wiring{

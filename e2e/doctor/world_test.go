@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -200,8 +201,8 @@ func (w *world) listen(h http.Handler) (address string) {
 	})
 	address = fmt.Sprintf("http://localhost:%d", port)
 	for range 100 {
-		if response, err := http.Get(address + "/is-it-up"); err == nil {
-			response.Body.Close()
+		if c, err := net.Dial("tcp", server.Addr); err == nil {
+			c.Close()
 			break
 		}
 		time.Sleep(5 * time.Millisecond)

@@ -29,7 +29,14 @@ func (d *Dockerd) MakeRegistryImage(t testing.TB, name string) {
 	}, func(r *Rootfs) {
 		r.Shell()
 		r.File("bin/registry", ReadFile(t, Program(t, "registry-3.1.2")), 0o755)
-		r.File("entrypoint.sh", []byte("#!/bin/sh\nset -e\nexec registry serve \"$@\"\n"), 0o755)
+		r.File("entrypoint.sh", []byte(`#!/bin/sh
+set -e
+case "$1" in
+*.yaml | *.yml) set -- registry serve "$@" ;;
+serve | garbage-collect | help | -*) set -- registry "$@" ;;
+esac
+exec "$@"
+`), 0o755)
 		r.File("etc/distribution/config.yml", []byte(`version: 0.1
 log:
   fields:
@@ -87,10 +94,10 @@ if [ "$(id -u)" = 0 ]; then
 	mkdir -p "$PGDATA"
 	chown -R postgres "$PGDATA"
 	chmod 0700 "$PGDATA"
-	exec setpriv --reuid=999 --regid=999 --clear-groups "$0" "$@"
+	exec /usr/bin/setpriv --reuid=999 --regid=999 --clear-groups "$0" "$@"
 fi
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
-	initdb --pgdata="$PGDATA" --username="$POSTGRES_USER" --pwfile="$POSTGRES_PASSWORD_FILE" --encoding=UTF8 --locale=C.UTF-8 --auth-local=trust --auth-host=trust
+	initdb --pgdata="$PGDATA" --username="$POSTGRES_USER" --pwfile="$POSTGRES_PASSWORD_FILE" --encoding=UTF8 --locale=C --auth-local=trust --auth-host=trust
 	echo 'host all all all scram-sha-256' >>"$PGDATA/pg_hba.conf"
 	echo "listen_addresses = '*'" >>"$PGDATA/postgresql.conf"
 	pg_ctl --pgdata="$PGDATA" --options="-c listen_addresses=''" --wait start

@@ -68,11 +68,14 @@ func (r *Rootfs) Link(to, target string) {
 
 func (r *Rootfs) put(h *tar.Header, data io.Reader) {
 	r.t.Helper()
-	if r.have[h.Name] || r.err != nil {
+	h.Name, h.Format = strings.TrimLeft(h.Name, "/"), tar.FormatGNU
+	if r.have[path.Clean(h.Name)] || r.err != nil {
 		return
 	}
-	r.have[h.Name] = true
-	h.Format = tar.FormatGNU
+	r.have[path.Clean(h.Name)] = true
+	if above := path.Dir(path.Clean(h.Name)); above != "." {
+		r.Folder(above, 0o755) // docker would make it for root alone
+	}
 	if r.err = r.out.WriteHeader(h); r.err == nil && data != nil {
 		_, r.err = io.Copy(r.out, data)
 	}

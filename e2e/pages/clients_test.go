@@ -3,8 +3,11 @@
 package pages_test
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -82,8 +85,36 @@ func TestClientPages(t *testing.T) {
 			if page := filepath.Base(page); page == "buildkit.md" {
 				r.Link("docker", "/usr/bin/docker") // Debian's has BuildKit in it; for later ones it is a plugin
 			}
+			before := len(auth.Log())
 			r.Follow(harness.Documented(t, "docs/clients/"+filepath.Base(page), ""))
+			wantAsked(t, filepath.Base(page), auth.Log()[before:])
 		})
+	}
+}
+
+// wantAsked checks the row of a page in the table of docs/clients.md: which actions on repositories were asked for together.
+func wantAsked(t *testing.T, page, log string) {
+	t.Helper()
+	asked := map[string]bool{}
+	for _, scope := range regexp.MustCompile(`"asked":"([^"]*)"`).FindAllStringSubmatch(log, -1) {
+		for _, one := range strings.Fields(scope[1]) {
+			if strings.HasPrefix(one, "repository:") {
+				asked[one[strings.LastIndexByte(one, ':')+1:]] = true
+			}
+		}
+	}
+	text := string(harness.ReadFile(t, filepath.Join(harness.Root(t), "..", "docs", "clients.md")))
+	_, table, _ := strings.Cut(text, "| asks for |")
+	row := regexp.MustCompile(`(?m)^\| \[[^]]*\]\(clients/` + regexp.QuoteMeta(page) + `\) \|(.*)$`).FindStringSubmatch(table)
+	if row == nil {
+		return // that page is not about one client
+	}
+	said := map[string]bool{}
+	for _, actions := range regexp.MustCompile("`([a-z,*]+)`").FindAllStringSubmatch(row[1], -1) {
+		said[actions[1]] = true
+	}
+	if !maps.Equal(asked, said) {
+		t.Errorf("docs/clients.md says that %v is asked for; it was %v", slices.Sorted(maps.Keys(said)), slices.Sorted(maps.Keys(asked)))
 	}
 }
 

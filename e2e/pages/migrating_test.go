@@ -53,7 +53,7 @@ func (m *move) path(name string) string { return filepath.Join(m.root, filepath.
 
 func (m *move) follow(part string) {
 	m.t.Helper()
-	m.Follow(harness.Documented(m.t, "docs/migrating/"+m.page+".md", part))
+	m.Follow(harness.Documented(m.t, m.page, part))
 }
 
 func (m *move) must(r *harness.Reader, command string) string {
@@ -133,7 +133,7 @@ func answers(address string, status int) error {
 // shown is the block of the page that begins with this line.
 func (m *move) shown(language, first string) string {
 	m.t.Helper()
-	text := string(harness.ReadFile(m.t, filepath.Join(harness.Root(m.t), "..", "docs", "migrating", m.page+".md")))
+	text := string(harness.ReadFile(m.t, filepath.Join(harness.Root(m.t), "..", m.page)))
 	block := regexp.MustCompile("(?s)```" + language + "\n" + regexp.QuoteMeta(first) + "[^\n]*\n(.*?)```").FindStringSubmatch(text)
 	if block == nil {
 		m.t.Fatalf("the page shows no %s that begins with %q", language, first)
@@ -143,7 +143,7 @@ func (m *move) shown(language, first string) string {
 
 // Who has logged in with a registry's own htpasswd goes on, through the move and after it, without a request refused.
 func TestFromHTPasswd(t *testing.T) {
-	m := newMove(t, "htpasswd")
+	m := newMove(t, "docs/migrating/htpasswd.md")
 	dockerd := harness.StartDockerd(t)
 	alice := m.newReader()
 	for _, r := range []*harness.Reader{m.Reader, alice} {
@@ -217,7 +217,7 @@ func TestFromHTPasswd(t *testing.T) {
 
 // Robots of Harbor, in the form of its API, are robots here, and may what they might.
 func TestFromHarbor(t *testing.T) {
-	m := newMove(t, "harbor")
+	m := newMove(t, "docs/migrating/harbor.md")
 	m.must(m.Reader, "authserver init /etc/authserver --admin root --service registry.example.com --public-url https://auth.example.com -o json > made.json")
 	m.File("robots.json", "%s", harness.ReadFile(t, filepath.Join("testdata", "harbor-robots.json")))
 	m.follow("convert")

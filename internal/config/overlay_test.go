@@ -2,6 +2,8 @@ package config_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -189,5 +191,35 @@ func TestThePasswordOfTheDatabaseComesFromTheEnvironmentOrAFile(t *testing.T) {
 		if c, _, err := load(t, minimal, nil, []string{"database.url=" + url}); err != nil || c.Database.URL != url || c.Database.Enabled() != (url != "none") {
 			t.Errorf("%s: %v", url, err)
 		}
+	}
+}
+
+// A health check has to find the server whatever else has become of the file that it was started with.
+func TestTheOpsListenerIsFoundInAFileWithFaults(t *testing.T) {
+	dir := t.TempDir()
+	for text, want := range map[string]string{
+		"server: {ops_listen: \":9\", none: 1}\nissuer: 7\n": ":9",
+		"server: {ops_listen: unix:ops.sock}\n":              "unix:" + filepath.Join(dir, "ops.sock"),
+		"server: {ops_listen: 5}\n":                          "127.0.0.1:5002",
+		"server: [a]\n":                                      "127.0.0.1:5002",
+		"services: [{name: r}]\n":                            "127.0.0.1:5002",
+		"server: {ops_listen: \"\"}\n":                       "",
+	} {
+		file := filepath.Join(dir, "authserver.yaml")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := config.OpsListen(file, nil, nil); got != want || err != nil {
+			t.Errorf("%q: %q, %v, want %q", text, got, err, want)
+		}
+		if got, err := config.OpsListen(file, []string{"AUTHSERVER_SERVER__OPS_LISTEN=:7"}, nil); got != ":7" || err != nil {
+			t.Errorf("environment: %q, %v", got, err)
+		}
+		if got, err := config.OpsListen(file, []string{"AUTHSERVER_SERVER__OPS_LISTEN=:7"}, []string{"server.ops_listen=:8"}); got != ":8" || err != nil {
+			t.Errorf("flag: %q, %v", got, err)
+		}
+	}
+	if got, err := config.OpsListen(filepath.Join(dir, "none.yaml"), nil, []string{"server.ops_listen=:8"}); got != ":8" || err == nil {
+		t.Errorf("no file: %q, %v", got, err)
 	}
 }

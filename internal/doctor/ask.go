@@ -117,5 +117,5 @@ func unreached(address string, err error, side string) (what string, fixes []Fix
 	if errors.As(err, &wrapped) {
 		err = wrapped.Err // without the address, which stands there already
 	}
-	return fmt.Sprintf("%s cannot be reached: %v", u.Host, err), nil
+	return fmt.Sprintf("%s cannot be reached: %v", u.Host, err), []Fix{{side, "", "its log, and that of a proxy before it"}}
 }

@@ -9,9 +9,8 @@ import (
 // judgeRealm looks at a realm as clients do that are choosy about it (clients refuse in their own words, and mostly after
 // a login that went well). registry is the address of the registry, nil when it is not known. fixes is how to give another.
 func (e *examination) judgeRealm(realm string, registry *url.URL, fixes ...Fix) {
-	u, err := url.Parse(realm)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		e.report.Add(found("realm", Error, "the realm "+quote(realm)+" is no address", "Clients do not know where to get a token.", fixes...))
+	u, ok := e.isAddress(realm, fixes...)
+	if !ok {
 		return
 	}
 	host := u.Hostname()
@@ -32,6 +31,21 @@ func (e *examination) judgeRealm(realm string, registry *url.URL, fixes ...Fix) 
 		e.report.Add(found("realm-characters", Warning, "the path of the realm "+realm+" has capital letters",
 			"Watchtower makes the whole challenge lower-case, and asks at an address that is not there.", fixes...))
 	}
+}
+
+// isAddress tells whether a realm is an address that may be asked. It is somebody else's word: with a name and password
+// in it, or for other than the web, nobody is asked.
+func (e *examination) isAddress(realm string, fixes ...Fix) (*url.URL, bool) {
+	u, err := url.Parse(realm)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		e.report.Add(found("realm", Error, "the realm "+quote(realm)+" is no address", "Clients do not know where to get a token.", fixes...))
+		return nil, false
+	}
+	if u.User != nil {
+		e.report.Add(found("realm", Error, "the realm has a user name in it: "+u.Redacted(), "Everybody who asks the registry is told it, and clients do not use it.", fixes...))
+		return nil, false
+	}
+	return u, true
 }
 
 // judgeAddress looks at the host of a realm: an address in the place of a name, or a private one, is refused by clients

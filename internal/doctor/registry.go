@@ -16,7 +16,7 @@ func (e *examination) registry(ctx context.Context) {
 	base := strings.TrimSuffix(strings.TrimRight(e.Registry, "/"), "/v2")
 	address, err := url.Parse(base)
 	if err != nil || address.Host == "" {
-		e.report.Add(found("registry", Error, quote(e.Registry)+" is no address of a registry; would be right: https://registry.example.com", ""))
+		e.report.Add(found("registry", Error, quote(e.Registry)+" is no address of a registry; would be right: https://registry.example.com", "", Fix{Ours, "", "--registry https://registry.example.com"}))
 		return
 	}
 	a, err := e.ask(ctx, http.MethodGet, base+"/v2/", nil, nil)
@@ -35,9 +35,15 @@ func (e *examination) registry(ctx context.Context) {
 	if i < 0 {
 		return
 	}
+	if len(c.params["service"]) > maxService {
+		return // it is no name: nothing is signed for it
+	}
 	r := &trial{examination: e, base: base, service: service, i: i, aud: c.params["service"]}
 	r.run(ctx)
 }
+
+// maxService bounds a name that a registry calls itself.
+const maxService = 255
 
 // isTokenRegistry tells whether a greeting is that of a registry that asks for tokens.
 func (e *examination) isTokenRegistry(base string, a answer, c challenge) bool {
@@ -117,6 +123,9 @@ func (e *examination) setting(name string) Setting {
 func (e *examination) judgeElsewhere(ctx context.Context, realm string, registry *url.URL, theirs Setting) {
 	fixes := []Fix{theirs.fix(e.realm()), e.fix("server.public_url", strings.TrimSuffix(strings.TrimSuffix(realm, "/token"), "/auth"))}
 	what := fmt.Sprintf("the registry sends clients to %s; our token endpoint is %s", realm, e.realm())
+	if _, ok := e.isAddress(realm, fixes[:1]...); !ok {
+		return
+	}
 	a, err := e.ask(ctx, http.MethodGet, realm, nil, nil)
 	switch {
 	case err != nil:

@@ -7,6 +7,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
+	"unicode"
 )
 
 // Severity is how bad a finding is.
@@ -104,6 +107,10 @@ func (r Report) MarshalJSON() ([]byte, error) {
 // again in its file.
 func (r *Report) Add(findings ...Finding) {
 	for _, f := range findings {
+		f.What, f.Why, f.Fixes = printable(f.What), printable(f.Why), slices.Clone(f.Fixes)
+		for i, fix := range f.Fixes {
+			f.Fixes[i].Where, f.Fixes[i].Do = printable(fix.Where), printable(fix.Do)
+		}
 		if f.Severity > OK {
 			f.Docs = "docs/doctor.md#" + f.Check
 		}
@@ -114,6 +121,26 @@ func (r *Report) Add(findings ...Finding) {
 			r.Findings[i] = f
 		}
 	}
+}
+
+// maxText bounds what is said at once, in characters.
+const maxText = 1500
+
+// printable is text as it may come to a terminal. What registries say is among it, and might steer one.
+func printable(text string) string {
+	var out strings.Builder
+	n := 0
+	for _, c := range text {
+		if n++; n > maxText {
+			return out.String() + "…"
+		}
+		if unicode.IsPrint(c) {
+			out.WriteRune(c)
+		} else {
+			out.WriteString(strings.Trim(strconv.QuoteRuneToASCII(c), "'"))
+		}
+	}
+	return out.String()
 }
 
 func found(check string, severity Severity, what, why string, fixes ...Fix) Finding {

@@ -1,6 +1,8 @@
 package doctor
 
 import (
+	"crypto"
+	"crypto/rsa"
 	"fmt"
 	"slices"
 	"strings"
@@ -76,6 +78,12 @@ func (e *examination) startCertificates(v verifier, service issuer.Service, i in
 	case c != nil && c.missing != nil:
 		e.elsewhere(c.file, c.missing, add)
 		return
+	case v.pinned && c == nil && st.keys != nil && !v.jwksInCert:
+		down("bundle", st.keys.file+" is a JWKS, which only zot from 2.1.15 takes for a certificate", "Others do not start with it.", give)
+		return
+	case v.pinned && c == nil && st.keys != nil && (st.keys.broken != nil || len(st.keys.ids) != 1):
+		down("bundle", fmt.Sprintf("%s has %d keys", st.keys.file, len(st.keys.ids)), "zot takes a JWKS of exactly one key.", give)
+		return
 	case c == nil && (v.pinned || st.Kind == "" || keys):
 		return
 	case c == nil && st.keys != nil && !v.jwks:
@@ -92,7 +100,15 @@ func (e *examination) startCertificates(v verifier, service issuer.Service, i in
 		add(Refuses, found("bundle", Warning, c.file+" holds a private key", "A registry needs none of ours; whoever reads that file can sign tokens.", give))
 	}
 	switch {
-	case v.pinned: // looks at the first block alone
+	case v.pinned && c.first == nil: // it looks at the first block alone
+		down("bundle", c.file+" does not begin with a certificate or a public key", "The registry does not start with it.", give)
+	case v.rsaOnly && !isRSA(c.first):
+		fixes := []Fix{give}
+		if !strings.HasPrefix(service.Algorithm, "RS") {
+			fixes = []Fix{e.serviceFix(i, "algorithm", issuer.RS256)}
+		}
+		down("algorithm", fmt.Sprintf("%s knows RSA only, and %s begins with another kind of key", v.name, c.file), "It does not start with it.", fixes...)
+	case v.pinned:
 	case c.broken != nil:
 		down("bundle", fmt.Sprintf("%s: %v", c.file, c.broken), "The registry does not start with it.", give)
 	case len(c.certs) == 0 && !keys:
@@ -103,6 +119,11 @@ func (e *examination) startCertificates(v verifier, service issuer.Service, i in
 		down("bundle-ed25519", c.file+" has a certificate with an Ed25519 key", "Registries up to 2.8, GitLab's and Notary die of it at their start.",
 			e.serviceFix(i, "algorithm", issuer.ES256), give)
 	}
+}
+
+func isRSA(key crypto.PublicKey) bool {
+	_, ok := key.(*rsa.PublicKey)
+	return ok
 }
 
 // list is signingalgorithms with ours in it.

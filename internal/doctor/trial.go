@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"authserver/internal/issuer"
 )
@@ -19,6 +20,9 @@ type trial struct {
 	aud     string // what the registry calls itself, which need not be listed
 }
 
+// maxTrial bounds how long a registry is kept busy: it may take its time for each of some fifty tokens.
+const maxTrial = 20 * time.Second
+
 // run shows the registry a token for it, and if it does not like that, others that differ in one thing.
 func (t *trial) run(ctx context.Context) {
 	key := t.key(t.service.Name)
@@ -26,21 +30,22 @@ func (t *trial) run(ctx context.Context) {
 		t.report.Add(found("trial", Note, "no token was tried: the keys cannot be read", ""))
 		return
 	}
-	liked, err := t.takes(ctx, key, issuer.Variant{})
+	ctx, cancel := context.WithTimeout(ctx, maxTrial)
+	defer cancel()
+	a, err := t.show(ctx, key, issuer.Variant{})
 	switch {
 	case err != nil:
 		t.report.Add(found("trial", Note, "no token was tried: "+err.Error(), ""))
-	case liked:
+	case a.believed():
 		t.report.Add(fine("trial", "%s takes a token of ours for %q", t.base, t.aud))
 	default:
-		t.report.Add(t.reason(ctx, key))
+		t.report.Add(t.reason(ctx, key, challengeOf(a.header).params["error"]))
 	}
 }
 
-// takes tells whether the registry believes a probe. A registry that wants access for its greeting believes it too.
-func (t *trial) takes(ctx context.Context, key *issuer.Key, v issuer.Variant) (bool, error) {
-	a, err := t.show(ctx, key, v)
-	return err == nil && (a.status == http.StatusOK || challengeOf(a.header).params["error"] == "insufficient_scope"), err
+// believed tells whether a registry believes the token that it was shown. One that wants access for its greeting does.
+func (a answer) believed() bool {
+	return a.status == http.StatusOK || challengeOf(a.header).params["error"] == "insufficient_scope"
 }
 
 func (t *trial) show(ctx context.Context, key *issuer.Key, v issuer.Variant) (answer, error) {
@@ -52,12 +57,12 @@ func (t *trial) show(ctx context.Context, key *issuer.Key, v issuer.Variant) (an
 	return t.ask(ctx, http.MethodGet, t.base+"/v2/", nil, func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token) })
 }
 
-// reason is why a token is refused: the first change that the registry likes.
-func (t *trial) reason(ctx context.Context, key *issuer.Key) Finding {
+// reason is why a token is refused, for which the registry has given a word: the first change that the registry likes.
+func (t *trial) reason(ctx context.Context, key *issuer.Key, word string) Finding {
 	bundle := t.setting("rootcertbundle")
 	likes := func(k *issuer.Key, v issuer.Variant) bool {
-		ok, err := t.takes(ctx, k, v)
-		return err == nil && ok
+		a, err := t.show(ctx, k, v)
+		return err == nil && a.believed()
 	}
 	if likes(key, issuer.Variant{Wide: true}) {
 		return found("clock", Error, "the registry refuses tokens of now, and takes one that is valid for two days", "Its clock is wrong, or this machine's is.", Fix{Machine, "", "NTP on both machines (timedatectl)"})
@@ -77,10 +82,13 @@ func (t *trial) reason(ctx context.Context, key *issuer.Key) Finding {
 			return t.wrongIssuer(t.service, t.i, name, t.setting("issuer"))
 		}
 	}
+	if ctx.Err() != nil {
+		return found("registry", Error, "the registry refuses our tokens, and answers so slowly that it was not found out why", "", Fix{Theirs, "", "the log of the registry"})
+	}
 	fixes := []Fix{t.give(bundle, t.service)}
 	// distribution 3 looks for the key first, then at the signature: a wrong signature of a key that it trusts is the one
 	// thing that it does not call an invalid token.
-	if a, err := t.show(ctx, key, issuer.Variant{Broken: true}); err == nil && a.status == http.StatusUnauthorized {
+	if a, err := t.show(ctx, key, issuer.Variant{Broken: true}); word == "invalid_token" && err == nil && a.status == http.StatusUnauthorized {
 		if c := challengeOf(a.header); c.scheme == "bearer" && c.params["error"] == "" {
 			return found("issuer", Error, fmt.Sprintf("the registry trusts our key, and refuses tokens from %q", t.service.Issuer), "Its issuer is another one.",
 				t.setting("issuer").fix(t.service.Issuer), t.serviceFix(t.i, "issuer", "what the registry has"))
@@ -126,10 +134,11 @@ func (t *trial) otherKey(key *issuer.Key) Finding {
 }
 
 // issuers are what a registry may have been told by mistake: a setting of ours in the wrong place, a form of the right
-// one, an example of somebody's documentation.
+// one, an example of somebody's documentation. The registry's own word is not among them: it shall not choose whose tokens
+// we sign.
 func (t *trial) issuers() []string {
 	ours := t.service.Issuer
-	names := []string{t.setting("issuer").Value, ours + "/", strings.TrimSuffix(ours, "/"), strings.ToLower(ours), "https://" + ours, "http://" + ours, t.PublicURL, t.PublicURL + "/", t.realm(), t.aud, t.base}
+	names := []string{t.setting("issuer").Value, ours + "/", strings.TrimSuffix(ours, "/"), strings.ToLower(ours), "https://" + ours, "http://" + ours, t.PublicURL, t.PublicURL + "/", t.realm(), t.base}
 	for _, address := range []string{ours, t.PublicURL, t.base} {
 		if u, err := url.Parse(address); err == nil && u.Host != "" {
 			names = append(names, u.Host, u.Hostname())

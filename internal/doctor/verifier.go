@@ -1,7 +1,6 @@
 package doctor
 
 import (
-	"crypto/rsa"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -178,14 +177,8 @@ func (e *examination) algorithm(v verifier, key *issuer.Key, i int, add add) {
 	st := e.Stanza
 	switch {
 	case v.rsaOnly && !strings.HasPrefix(key.Algorithm, "RS"):
-		verdict := Refuses
-		if st.certificates != nil && st.certificates.first != nil {
-			if _, isRSA := st.certificates.first.(*rsa.PublicKey); !isRSA {
-				verdict = Down
-			}
-		}
-		add(verdict, found("algorithm", Error, fmt.Sprintf("%s knows RSA only; tokens are signed with %s", v.name, key.Algorithm),
-			"It refuses every token, and does not start with a certificate of another kind of key.", e.serviceFix(i, "algorithm", issuer.RS256)))
+		add(Refuses, found("algorithm", Error, fmt.Sprintf("%s knows RSA only; tokens are signed with %s", v.name, key.Algorithm),
+			"It refuses every token.", e.serviceFix(i, "algorithm", issuer.RS256)))
 	case v.old && key.Algorithm == issuer.EdDSA:
 		add(Refuses, found("algorithm", Error, "registries up to 2.8, GitLab's and Notary do not know EdDSA", "They refuse every token.", e.serviceFix(i, "algorithm", issuer.ES256)))
 	case v.jwks && len(st.Algorithms) > 0 && !slices.Contains(st.Algorithms, key.Algorithm):
@@ -213,17 +206,21 @@ func (e *examination) trust(v verifier, service issuer.Service, i int, key *issu
 func (e *examination) pinnedTrust(v verifier, service issuer.Service, i int, key *issuer.Key, add add) {
 	st, c := e.Stanza, e.Stanza.certificates
 	switch {
-	case v.jwksInCert && st.keys != nil && st.keys.broken == nil && st.keys.missing == nil:
-		if len(st.keys.ids) != 1 || st.keys.ids[0] != key.ID {
-			add(Refuses, found("key", Error, fmt.Sprintf("%s does not hold our key %s alone", st.keys.file, key.ID), "zot takes a JWKS of exactly one key.", e.give(st.Trust, service)))
+	case v.jwksInCert && st.keys != nil && st.keys.missing == nil:
+		if st.keys.ids[0] != key.ID {
+			add(Refuses, found("key", Error, fmt.Sprintf("%s does not hold our key %s", st.keys.file, key.ID), "Every token is refused.", e.give(st.Trust, service)))
 		}
 	case c == nil:
 		add(Refuses, found("bundle", Error, st.File+" names no certificate", "Without realm, service and cert together zot asks for no tokens at all.", st.Trust.fix("FILE"), e.give(st.Trust, service)))
 	case service.Verifier != issuer.VerifierPinned:
-		add(Refuses, found("verifier-kind", Error, fmt.Sprintf("%s compares with one key; service %q has verifier: %s, whose keys are replaced", v.kinds[0], service.Name, service.Verifier),
+		severity := Error
+		if sameKey(c.first, key.Public()) {
+			severity = Warning // for now
+		}
+		add(Refuses, found("verifier-kind", severity, fmt.Sprintf("%s compares with one key; service %q has verifier: %s, whose keys are replaced", v.kinds[0], service.Name, service.Verifier),
 			"It does not follow certificates to a root, so it refuses our tokens, or will once the key is replaced. And it looks at no service: a key of its own keeps tokens for others out.",
 			e.serviceFix(i, "verifier", issuer.VerifierPinned)))
-	case c.first == nil || !sameKey(c.first, key.Public()):
+	case !sameKey(c.first, key.Public()):
 		add(Refuses, found("key", Error, fmt.Sprintf("the first key in %s is not the one that signs for %q (%s)", c.file, service.Name, key.ID), "Every token is refused.", e.give(st.Trust, service)))
 	}
 }

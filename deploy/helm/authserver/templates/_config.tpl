@@ -85,7 +85,7 @@ true
 {{- $config := include "authserver.config" . | fromYaml -}}
 {{- $server := default dict $config.server -}}
 {{- $log := default dict $config.log -}}
-{{- dict "server" (pick $server "listen" "ops_listen" "max_connections" "tls") "log" (pick $log "format") "audit" $config.audit "database" $config.database | toYaml | sha256sum -}}
+{{- dict "server" (pick $server "listen" "ops_listen" "max_connections" "tls") "log" (pick $log "format") "audit" $config.audit "database" $config.database "tracing" $config.tracing | toYaml | sha256sum -}}
 {{- end -}}
 
 {{/* The port of host:port, :port or [::]:port. */}}
