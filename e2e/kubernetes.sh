@@ -33,4 +33,6 @@ part "authserver" make -C .. build
 part "Kubernetes" kubernetes/programs/build.sh
 part "registry" registries/build.sh 3.1.2
 part "clients" clients/install.sh crane helm
+# What the tests read of modules: there is no way to the outside where they run.
+part "definitions" go mod download github.com/cert-manager/cert-manager sigs.k8s.io/gateway-api
 part "tests" postgres/with.sh go test -exec "$PWD/kubernetes/isolated.sh" -count=1 -v -timeout 25m ./kubernetes "$@"
