@@ -50,7 +50,7 @@ microbench: ## benchmarks of the token path
 image: ## build the container image, as authserver:VERSION and authserver:latest
 	docker build -f deploy/Dockerfile -t authserver:$(VERSION) -t authserver:latest \
 	  --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null) \
-	  --build-arg CREATED=$(shell git log -1 --format=%cI 2>/dev/null) --build-arg SOURCE=$(SOURCE) .
+	  --build-arg CREATED=$(shell TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd 2>/dev/null) --build-arg SOURCE=$(SOURCE) .
 
 release: ## a release of what is committed, for all platforms, in dist/
 	GO=$(GO) deploy/release/release.sh dist

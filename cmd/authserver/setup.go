@@ -67,8 +67,11 @@ func tryConfiguration(dir string, texts map[string][]byte, sets []string) error 
 
 // writeSchemas puts the schemas of its files into a folder of a configuration, where an editor finds them without a network.
 func writeSchemas(dir string) error {
-	dir = filepath.Join(dir, "schema")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	dir = filepath.Join(dir, "schema")
+	if err := durable.Mkdir(dir, 0o755); err != nil {
 		return err
 	}
 	for name, text := range schemas {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -78,6 +79,40 @@ func TestASocketThatWasNotHandedOverIsNamed(t *testing.T) {
 		if want := "flag --set: " + key + ": the service manager has handed over no socket"; status != exitNo || !strings.Contains(stderr, want) {
 			t.Errorf("status %d: %s; want %q", status, stderr, want)
 		}
+	}
+}
+
+// Root types the commands, and the service is another user, whose folder it is.
+func TestWhatRootWritesBelongsToTheOwnerOfTheFolder(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can write for others")
+	}
+	const service = 12345
+	dir := t.TempDir()
+	if err := os.Chown(dir, service, service); err != nil {
+		t.Fatal(err)
+	}
+	config := filepath.Join(dir, "authserver.yaml")
+	must(t, "", "init", dir, "--set", "passwords.bcrypt_cost=4")
+	must(t, "pass word\n", "user", "add", "alice", "--password-stdin", "--config", config, "--set", "passwords.bcrypt_cost=4")
+	must(t, "", "key", "rotate", "--config", config)
+	files := 0
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		files++
+		if stat := info.Sys().(*syscall.Stat_t); stat.Uid != service || stat.Gid != service {
+			t.Errorf("%s belongs to %d:%d", path, stat.Uid, stat.Gid)
+		}
+		return nil
+	})
+	if err != nil || files < 10 {
+		t.Errorf("%d files, %v", files, err)
 	}
 }
 

@@ -21,7 +21,7 @@ trap 'rm -rf "$work"' EXIT
 
 # A clone holds what is committed and nothing else, and Go stamps its revision into what it builds there.
 [ -z "$(git -C "$here" status --porcelain)" ] || echo "release: there are changes that are not committed; they are left out" >&2
-git clone --quiet --no-hardlinks "$(git -C "$here" rev-parse --show-toplevel)" "$work/src"
+git -c advice.detachedHead=false clone --quiet --no-hardlinks "$(git -C "$here" rev-parse --show-toplevel)" "$work/src"
 cd "$work/src"
 described=$(git describe --tags --always --match 'v[0-9]*')
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)

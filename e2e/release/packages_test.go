@@ -39,7 +39,8 @@ func TestDebianPackage(t *testing.T) {
 		}
 	}
 	m.keep(t, []string{m.Type(t, "authserver init /etc/authserver --data-dir /var/lib/authserver --service registry.example.com")})
-	m.Type(t, "systemctl enable --now authserver && echo '# mine' >>/etc/authserver/authserver.yaml")
+	m.start(t)
+	m.Type(t, "echo '# mine' >>/etc/authserver/authserver.yaml")
 	key := m.Type(t, "authserver key export")
 	pid := m.property(t, "MainPID")
 
@@ -59,7 +60,8 @@ func TestDebianPackage(t *testing.T) {
 	if state := m.Type(t, "pgrep --exact authserver || ls -d /usr/bin/authserver /etc/systemd/system/*/authserver.* 2>/dev/null || echo gone"); state != "gone\n" {
 		t.Errorf("removed, and there are: %s", state)
 	}
-	m.Type(t, "DEBIAN_FRONTEND=noninteractive apt-get install --yes ./authserver_*_amd64.deb && systemctl enable --now authserver")
+	m.Type(t, "DEBIAN_FRONTEND=noninteractive apt-get install --yes ./authserver_*_amd64.deb")
+	m.start(t)
 	if code := m.token(t, "http://localhost:5001", ""); code != "200" || m.Type(t, "authserver key export") != key {
 		t.Errorf("installed again: %s, or it has other keys", code)
 	}
@@ -80,7 +82,7 @@ func TestRPM(t *testing.T) {
 	m.Put(t, rpm, "/root/authserver.rpm")
 	m.Type(t, "rpm --install --nodeps authserver.rpm") // Debian's systemd is none of its packages
 	m.keep(t, []string{m.Type(t, "authserver init /etc/authserver --service registry.example.com")})
-	m.Type(t, "systemctl enable --now authserver")
+	m.start(t)
 	if code := m.token(t, "http://localhost:5001", ""); code != "200" {
 		t.Errorf("token: %s", code)
 	}

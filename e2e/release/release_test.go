@@ -117,6 +117,17 @@ func TestTwoBuildsOfARevisionAreEqual(t *testing.T) {
 	}
 }
 
+// The other platforms of a release are not made here. That one of them is no Linux, and no amd64, is where they break.
+func TestItCompilesForMacOS(t *testing.T) {
+	_, src := released(t)
+	cmd := exec.Command("go", "build", "-trimpath", "-o", os.DevNull, "./cmd/authserver")
+	cmd.Dir = src
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=darwin", "GOARCH=arm64")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // The commands that the page shows to who makes a release, and to who takes one.
 func TestRelease(t *testing.T) {
 	dist, src := released(t)

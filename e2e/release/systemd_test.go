@@ -43,6 +43,12 @@ func (m typist) steps(t *testing.T, part string) []string {
 	return printed[:len(steps)]
 }
 
+// start starts the service, or shows why it cannot be.
+func (m typist) start(t *testing.T) {
+	t.Helper()
+	m.Type(t, "systemctl enable --now authserver || { journalctl --no-pager --unit authserver --lines 10; exit 1; }")
+}
+
 // property is what systemd says of the service.
 func (m typist) property(t *testing.T, name string) string {
 	t.Helper()

@@ -37,7 +37,11 @@ type folder string
 
 func (f folder) Open(do func(Shelf) error) error {
 	dir := string(f)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	err := os.MkdirAll(filepath.Dir(dir), 0o700)
+	if err == nil {
+		err = durable.Mkdir(dir, 0o700)
+	}
+	if err != nil {
 		return fmt.Errorf("data folder: %w", err)
 	}
 	// Whoever can write there can put in a root of their own.
