@@ -1,7 +1,7 @@
 #!/bin/sh
 # authserver in a real Kubernetes of one node, from nothing: builds the product, Kubernetes, a registry and the clients, installs
 # etcd, containerd and PostgreSQL, and runs the tests of ./kubernetes. Needs Go, make, git and a Debian with apt, as root.
-# Arguments go to "go test": e2e/kubernetes.sh -run Kubernetes/ha
+# Arguments go to "go test": e2e/kubernetes.sh -run 'Kubernetes/^ha$'
 set -eu
 
 cd "$(dirname "$0")"
