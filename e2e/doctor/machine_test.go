@@ -153,6 +153,32 @@ func TestDatabase(t *testing.T) {
 	}
 }
 
+// Keys in the database are looked at like others.
+func TestKeysInTheDatabase(t *testing.T) {
+	t.Parallel()
+	encryption := filepath.Join(t.TempDir(), "encryption.key")
+	if err := os.WriteFile(encryption, []byte(strings.Repeat("A", 43)+"=\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	config := strings.Replace(services("chain ES256"), "issuer:\n", fmt.Sprintf("issuer:\n  keys: {store: database, encryption_key_file: %q}\n", encryption), 1)
+	w := newWorld(t, "3.1.2", harness.Options{Config: config, Database: harness.Database(t)})
+	w.write(w.registry.trust, w.auth.Command(t, "", "key", "export"))
+	w.registry.start()
+	w.doctor("--registry", w.at()).says(t, want{"keys", "warning", "root.crt and the keys beside it are not used, remove them", nil})
+	for _, name := range []string{"root.crt", "root.key", "chain"} { // of init
+		if err := os.RemoveAll(filepath.Join(w.auth.Dir, "data", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.isWell()
+	w.change(w.config(), `127.0.0.1:\d+/`, fmt.Sprintf("127.0.0.1:%d/", harness.FreePort(t)))
+	r := w.doctor("--registry", w.at())
+	r.says(t, want{"database", "error", "connection refused", nil})
+	if !strings.Contains(r.String(), "the keys are in the database, and were not looked at") || !strings.Contains(r.String(), "no token was tried") {
+		t.Errorf("it does not say what it has left out:\n%s", r)
+	}
+}
+
 // A tree is what is in a folder: names, modes, times and content.
 type tree map[string]string
 

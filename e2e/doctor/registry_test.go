@@ -88,6 +88,11 @@ func TestRegistry(t *testing.T) {
 		wrongIssuer("authserver/"),
 		wrongIssuer("Acme auth server"),
 		{
+			name: "issuer that YAML would take for something else", options: harness.Options{Config: strings.Replace(services("chain ES256"), "name: authserver", `name: "token: issuer #1"`, 1)},
+			broken: func(w *world) { w.registry.set("issuer", "token") },
+			both:   one(want{"issuer", "error", `takes tokens from "token" only; ours say "token: issuer #1"`, []string{"registry " + key + `issuer: "token: issuer #1"`}}), mended: []string{"registry " + key + "issuer"},
+		},
+		{
 			name: "issuer is public_url", broken: func(w *world) { w.registry.set("issuer", w.auth.URL) },
 			live: one(want{"issuer", "error", "the registry takes tokens from \"http://localhost:…\" only", []string{"registry " + key + "issuer: authserver"}}), mended: []string{"registry " + key + "issuer", "authserver services[0].issuer"},
 		},
@@ -142,8 +147,8 @@ func TestRegistry(t *testing.T) {
 		{
 			name: "root of keys that were lost", broken: bundle(func(w *world) string { return string(harness.ReadFile(w, elsewhere(w).Root)) }),
 			live:   one(want{"root", "error", "does not trust the key (", []string{"registry authserver key export", "registry " + key + "issuer"}}),
-			file:   one(want{"root", "error", "token-root.pem holds another root of the same name, made 20…; ours was made 20", []string{export}}),
-			both:   one(want{"root", "error", "token-root.pem holds another root of the same name, made 20…; ours was made 20", []string{export}}, refuses),
+			file:   one(want{"root", "error", "token-root.pem holds another root of the same name, valid from 20…); ours is valid from 20", []string{export}}),
+			both:   one(want{"root", "error", "token-root.pem holds another root of the same name, valid from 20…); ours is valid from 20", []string{export}}, refuses),
 			mended: []string{export, "live: registry authserver key export"},
 		},
 		{
@@ -213,6 +218,21 @@ func TestRegistry(t *testing.T) {
 			live:   one(want{"root", "error", "it does not trust the key (", []string{"registry authserver key export --format jwks --service registry.test"}}),
 			both:   one(want{"jwks", "error", "does not have the key that signs (", []string{"registry authserver key export --format jwks --service registry.test"}}, refuses),
 			mended: []string{"registry authserver key export --format jwks"},
+		},
+		{
+			name: "names with blanks", versions: []string{"3.1.2"}, options: harness.Options{Config: strings.Replace(services("jwks ES256"), "registry.test", `"it's my registry"`, 1)},
+			broken: func(w *world) {
+				file := filepath.Join(w.TempDir(), "the keys; of $HOME.json")
+				w.write(file, string(harness.ReadFile(w, w.auth.Export(w, "jwks", "it's my registry"))))
+				w.registry.set("service", `"it's my registry"`)
+				w.registry.set("rootcertbundle", "")
+				w.registry.set("jwks", fmt.Sprintf("%q", file))
+				w.auth.Command(w, "", "key", "rotate", "--service", "it's my registry")
+				w.auth.Command(w, "", "key", "rotate", "--service", "it's my registry", "--activate")
+				w.restartAuth()
+			},
+			file:   one(want{"jwks", "error", "does not have the key that signs (", []string{`registry authserver key export --format jwks --service 'it'\''s my registry' > '/`}}, want{"service-characters", "warning", "", nil}),
+			mended: []string{"registry authserver key export"},
 		},
 		{
 			name: "JWKS without the next key", versions: []string{"3.1.2"}, options: jwks, pulls: true,

@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -100,9 +101,19 @@ func (e *examination) serviceNames() string {
 func exported(s issuer.Service) string {
 	switch s.Verifier {
 	case issuer.VerifierPinned:
-		return "authserver key export --service " + s.Name
+		return "authserver key export --service " + Shell(s.Name)
 	case issuer.VerifierJWKS:
-		return "authserver key export --format jwks --service " + s.Name
+		return "authserver key export --format jwks --service " + Shell(s.Name)
 	}
 	return "authserver key export"
+}
+
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:@%+=,-]+$`)
+
+// Shell is a word as a shell takes it, in a command that is to be typed.
+func Shell(word string) string {
+	if plainWord.MatchString(word) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }

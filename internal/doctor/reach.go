@@ -189,7 +189,7 @@ func (e *examination) logIn(ctx context.Context) {
 		e.report.Add(fine("login", "%s can log in", e.User))
 	case a.status == http.StatusUnauthorized:
 		e.report.Add(found("login", Error, fmt.Sprintf("%s cannot log in: the user name or the password is not correct", e.User), "docker login says the same.",
-			Fix{Ours, "", "authserver user list; authserver user passwd " + e.User}))
+			Fix{Ours, "", "authserver user list; authserver user passwd " + Shell(e.User)}))
 	default:
 		e.report.Add(found("login", Error, fmt.Sprintf("%s cannot log in now: %d", e.User, a.status), "429: too many wrong passwords; 503: a user backend or the database is away.", Fix{Ours, "", "the log of authserver"}))
 	}

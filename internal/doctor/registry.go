@@ -15,8 +15,12 @@ import (
 func (e *examination) registry(ctx context.Context) {
 	base := strings.TrimSuffix(strings.TrimRight(e.Registry, "/"), "/v2")
 	address, err := url.Parse(base)
-	if err != nil || address.Host == "" {
-		e.report.Add(found("registry", Error, quote(e.Registry)+" is no address of a registry; would be right: https://registry.example.com", "", Fix{Ours, "", "--registry https://registry.example.com"}))
+	if err != nil || address.Host == "" || address.Scheme != "http" && address.Scheme != "https" || address.User != nil {
+		said := e.Registry
+		if err == nil {
+			said = address.Redacted()
+		}
+		e.report.Add(found("registry", Error, quote(said)+" is no address of a registry; would be right: https://registry.example.com", "", Fix{Ours, "", "--registry https://registry.example.com"}))
 		return
 	}
 	a, err := e.ask(ctx, http.MethodGet, base+"/v2/", nil, nil)
@@ -121,7 +125,7 @@ func (e *examination) setting(name string) Setting {
 
 // judgeElsewhere looks at a realm that is not our public address: another name of ours, or somebody else.
 func (e *examination) judgeElsewhere(ctx context.Context, realm string, registry *url.URL, theirs Setting) {
-	fixes := []Fix{theirs.fix(e.realm()), e.fix("server.public_url", strings.TrimSuffix(strings.TrimSuffix(realm, "/token"), "/auth"))}
+	fixes := []Fix{theirs.set(e.realm()), e.fix("server.public_url", scalar(strings.TrimSuffix(strings.TrimSuffix(realm, "/token"), "/auth")))}
 	what := fmt.Sprintf("the registry sends clients to %s; our token endpoint is %s", realm, e.realm())
 	if _, ok := e.isAddress(realm, fixes[:1]...); !ok {
 		return

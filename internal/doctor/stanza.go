@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -49,6 +50,23 @@ func (s Setting) fix(value string) Fix {
 		return Fix{Theirs, s.Where, s.Key + "=" + value}
 	}
 	return Fix{Theirs, s.Where, s.Key + ": " + value}
+}
+
+// set is the setting with a value that may be taken over as it stands.
+func (s Setting) set(value string) Fix {
+	if s.Key != strings.ToUpper(s.Key) {
+		value = scalar(value)
+	}
+	return s.fix(value)
+}
+
+// scalar is text as it stands in YAML: plain where that reads back as the same.
+func scalar(text string) string {
+	var read struct{ K any }
+	if err := yaml.Unmarshal([]byte("k: "+text), &read); err == nil && read.K == text {
+		return text
+	}
+	return strconv.Quote(text)
 }
 
 // maxFile bounds a file that is read, in bytes.
@@ -119,7 +137,12 @@ func (s *Stanza) named(setting Setting) (file string, data []byte, err error) {
 		candidates = []string{filepath.Join(dir, setting.Value), setting.Value}
 	}
 	for _, file := range candidates {
-		data, readErr := readFile(file)
+		data, readErr := []byte(nil), error(nil)
+		if info, statErr := os.Stat(file); statErr == nil && !info.Mode().IsRegular() { // a pipe would never end
+			readErr = fmt.Errorf("%s is no file", file)
+		} else {
+			data, readErr = readFile(file)
+		}
 		if readErr == nil {
 			return file, data, nil
 		}

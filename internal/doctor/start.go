@@ -58,13 +58,13 @@ func (e *examination) start(v verifier, service issuer.Service, i int, add add) 
 func (s *Stanza) required(v verifier, realm string, service issuer.Service) map[string]Fix {
 	missing := map[string]Fix{}
 	if s.Realm.Value == "" {
-		missing["realm"] = s.Realm.fix(realm)
+		missing["realm"] = s.Realm.set(realm)
 	}
 	if s.Service.Value == "" {
-		missing["service"] = s.Service.fix(service.Name)
+		missing["service"] = s.Service.set(service.Name)
 	}
 	if s.Issuer.Value == "" && !v.pinned {
-		missing["issuer"] = s.Issuer.fix(service.Issuer)
+		missing["issuer"] = s.Issuer.set(service.Issuer)
 	}
 	return missing
 }
@@ -140,7 +140,7 @@ func (e *examination) give(what Setting, service issuer.Service) Fix {
 	if file == "" {
 		file = "FILE"
 	}
-	return Fix{Theirs, what.Where, exported(service) + " > " + file + ", then restart the registry: it reads the file at its start only"}
+	return Fix{Theirs, what.Where, exported(service) + " > " + Shell(file) + ", then restart the registry: it reads the file at its start only"}
 }
 
 // elsewhere notes a file that is not on this machine.

@@ -91,7 +91,7 @@ func (t *trial) reason(ctx context.Context, key *issuer.Key, word string) Findin
 	if a, err := t.show(ctx, key, issuer.Variant{Broken: true}); word == "invalid_token" && err == nil && a.status == http.StatusUnauthorized {
 		if c := challengeOf(a.header); c.scheme == "bearer" && c.params["error"] == "" {
 			return found("issuer", Error, fmt.Sprintf("the registry trusts our key, and refuses tokens from %q", t.service.Issuer), "Its issuer is another one.",
-				t.setting("issuer").fix(t.service.Issuer), t.serviceFix(t.i, "issuer", "what the registry has"))
+				t.setting("issuer").set(t.service.Issuer), t.serviceFix(t.i, "issuer", "what the registry has"))
 		}
 	}
 	if st := t.Stanza; st != nil && st.Kind != "" && t.accepted {
@@ -110,9 +110,9 @@ func (t *trial) reason(ctx context.Context, key *issuer.Key, word string) Findin
 	case issuer.VerifierJWKS:
 		fixes = append(fixes, t.serviceFix(t.i, "verifier", "chain, if it has a rootcertbundle"))
 	}
-	fixes = append(fixes, t.setting("issuer").fix(t.service.Issuer))
+	fixes = append(fixes, t.setting("issuer").set(t.service.Issuer))
 	return found("root", Error, fmt.Sprintf("the registry refuses our tokens for %q: it does not trust the key (%s), or has another issuer", t.aud, key.ID),
-		"Its log says which: "+untrusted+` Or: "token from untrusted issuer". With --registry-config FILE (its configuration, and a copy of the certificates that it names) doctor tells.`, fixes...)
+		"Its log says which: "+untrusted+` Or: "token from untrusted issuer". With --registry-config FILE (its configuration, and a copy of the certificates that it names) doctor tells, and whether its signingalgorithms leave `+key.Algorithm+" out.", fixes...)
 }
 
 // otherKey is for a registry that trusts another key of ours than that of its service.

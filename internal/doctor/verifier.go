@@ -113,11 +113,11 @@ func (e *examination) stanzaRealm() {
 	switch {
 	case st.AutoRedirect:
 		e.report.Add(found("realm", Note, "autoredirect is on: the realm is https://HOST/auth/token on the registry's own host, and what stands under realm is not used",
-			"That address has to reach authserver.", st.Realm.fix(e.realm())))
+			"That address has to reach authserver.", st.Realm.set(e.realm())))
 	case st.Realm.Value == "":
 	case !e.ours(st.Realm.Value):
 		e.report.Add(found("realm", Error, fmt.Sprintf("the registry sends clients to %s; our token endpoint is %s", st.Realm.Value, e.realm()),
-			"Clients ask somebody else for a token, or get none.", st.Realm.fix(e.realm()), e.fix("server.public_url", strings.TrimSuffix(strings.TrimSuffix(st.Realm.Value, "/token"), "/auth"))))
+			"Clients ask somebody else for a token, or get none.", st.Realm.set(e.realm()), e.fix("server.public_url", scalar(strings.TrimSuffix(strings.TrimSuffix(st.Realm.Value, "/token"), "/auth")))))
 	default:
 		e.judgeRealm(st.Realm.Value, nil, st.Realm.fix("another address"), e.fix("server.public_url", "the same address without /token"))
 	}
@@ -126,11 +126,11 @@ func (e *examination) stanzaRealm() {
 // unknownService is a name that is not listed.
 func (e *examination) unknownService(name string, at Setting) Finding {
 	if name == "" {
-		return found("service", Error, "the registry names no service", "Tokens are for a service; clients ask for one without a name, and the registry refuses it.", at.fix(e.Services[0].Name))
+		return found("service", Error, "the registry names no service", "Tokens are for a service; clients ask for one without a name, and the registry refuses it.", at.set(e.Services[0].Name))
 	}
 	fixes := []Fix{e.fix("services", fmt.Sprintf("- name: %q", name))}
 	for _, s := range e.Services {
-		fixes = append(fixes, at.fix(s.Name))
+		fixes = append(fixes, at.set(s.Name))
 	}
 	return found("service", Error, fmt.Sprintf("the registry's service is %q; services has %s", name, e.serviceNames()),
 		"authserver answers 400 to every request for a service that is not listed.", fixes...)
@@ -140,7 +140,7 @@ func (e *examination) unknownService(name string, at Setting) Finding {
 func (e *examination) wrongIssuer(service issuer.Service, i int, theirs string, at Setting) Finding {
 	what := fmt.Sprintf("the registry takes tokens from %q only; ours say %q", theirs, service.Issuer)
 	return found("issuer", Error, what, "The two are compared to the letter, slashes at the end too; every token is refused.",
-		at.fix(service.Issuer), e.serviceFix(i, "issuer", fmt.Sprintf("%q", theirs)))
+		at.set(service.Issuer), e.serviceFix(i, "issuer", fmt.Sprintf("%q", theirs)))
 }
 
 // predict is what a kind of registry makes of the tokens of services[i].
@@ -239,7 +239,8 @@ func (e *examination) chainTrust(service issuer.Service, i int, key *issuer.Key,
 	now := e.Now()
 	if problem, why := followed(key, c, now); problem != "" {
 		if old := c.namesake(key.Anchor); old != nil && !c.holds(key.Anchor) {
-			problem = fmt.Sprintf("%s holds another root of the same name, made %s; ours was made %s", c.file, old.NotBefore.Format(time.DateOnly), key.Anchor.NotBefore.Format(time.DateOnly))
+			problem = fmt.Sprintf("%s holds another root of the same name, valid from %s (%s); ours is valid from %s (%s)", c.file,
+				old.NotBefore.Format(time.RFC3339), issuer.RootID(old), key.Anchor.NotBefore.Format(time.RFC3339), issuer.RootID(key.Anchor))
 			why = "The keys were made anew since then (a data folder that was not kept?), and every token is refused: " + untrusted
 		}
 		add(Refuses, found("root", Error, problem, why, e.give(st.Trust, service)))
