@@ -1,7 +1,7 @@
 #!/bin/sh
 # authserver in a real Kubernetes of one node, from nothing: builds the product, Kubernetes, a registry and the clients, installs
 # etcd, containerd and PostgreSQL, and runs the tests of ./kubernetes. Needs Go, make, git and a Debian with apt, as root.
-# Arguments go to "go test": e2e/kubernetes.sh -run Kubernetes/ha
+# Arguments go to "go test": e2e/kubernetes.sh -run 'Kubernetes/^ha$'
 set -eu
 
 cd "$(dirname "$0")"
@@ -33,4 +33,6 @@ part "authserver" make -C .. build
 part "Kubernetes" kubernetes/programs/build.sh
 part "registry" registries/build.sh 3.1.2
 part "clients" clients/install.sh crane helm
+# What the tests read of modules: there is no way to the outside where they run.
+part "definitions" go mod download github.com/cert-manager/cert-manager sigs.k8s.io/gateway-api
 part "tests" postgres/with.sh go test -exec "$PWD/kubernetes/isolated.sh" -count=1 -v -timeout 25m ./kubernetes "$@"

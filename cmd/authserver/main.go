@@ -15,8 +15,9 @@ import (
 	"authserver/internal/config"
 )
 
-// version is set by the build: -ldflags "-X main.version=…".
-var version = "dev"
+// version is set by the build: -ldflags "-X main.version=…". So are the others where there is no repository to build from, as
+// for the image; else Go itself knows them.
+var version, revision, date = "dev", "unknown", "unknown"
 
 // Exit statuses: done, no, misuse.
 const (
@@ -162,7 +163,7 @@ type buildInfo struct {
 }
 
 func build() buildInfo {
-	b := buildInfo{Version: version, Revision: "unknown", Date: "unknown", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	b := buildInfo{Version: version, Revision: revision, Date: date, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
 			switch s.Key {

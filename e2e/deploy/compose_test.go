@@ -86,9 +86,9 @@ func TestComposeFile(t *testing.T) {
 		}
 	}
 	for volume, want := range map[string][]string{ // secrets
-		"authserver-data":   {"administrator", "authserver", "root-certificate"},
-		"database-password": {"administrator", "authserver", "postgres", "root-certificate"},
-		"registry-data":     {"registry"}, "postgres-data": {"postgres"},
+		"authserver-data": {"administrator", "authserver", "root-certificate"},
+		"database-login":  {"administrator", "authserver", "postgres", "root-certificate"},
+		"registry-data":   {"registry"}, "postgres-data": {"postgres"},
 	} {
 		if slices.Sort(sees[volume]); !slices.Equal(sees[volume], want) {
 			t.Errorf("volume %s is seen by %q, want %q", volume, sees[volume], want)

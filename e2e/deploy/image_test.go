@@ -38,12 +38,12 @@ func baseImage(t *testing.T) string {
 // git is what git says of the project.
 func git(t *testing.T, args ...string) string {
 	t.Helper()
-	return strings.TrimSpace(stdout(t, nil, "git", append([]string{"-C", filepath.Join(harness.Root(t), "..")}, args...)...))
+	return strings.TrimSpace(stdout(t, []string{"TZ=UTC"}, "git", append([]string{"-C", filepath.Join(harness.Root(t), "..")}, args...)...))
 }
 
 // What "make image" makes is as small as can be, and says what it is.
 func imageFlow(t *testing.T, d docker) {
-	root := filepath.Join(harness.Root(t), "..")
+	root, version := filepath.Join(harness.Root(t), ".."), git(t, "describe", "--tags", "--always", "--dirty")
 	for _, step := range harness.Documented(t, "deploy/README.md", "image") {
 		d.sh(root, "", step.Command)
 	}
@@ -80,10 +80,10 @@ func imageFlow(t *testing.T, d docker) {
 	if len(config.Volumes) != 0 {
 		t.Errorf("volumes %v", config.Volumes)
 	}
-	version := git(t, "describe", "--tags", "--always", "--dirty")
+	revision, created := git(t, "rev-parse", "HEAD"), git(t, "log", "-1", "--date=format-local:%Y-%m-%dT%H:%M:%SZ", "--format=%cd")
 	for label, want := range map[string]string{
 		"title": "authserver", "description": "Token server for container registries", "licenses": "Apache-2.0",
-		"version": version, "revision": git(t, "rev-parse", "HEAD"), "created": git(t, "log", "-1", "--format=%cI"),
+		"version": version, "revision": revision, "created": created,
 	} {
 		if got := config.Labels["org.opencontainers.image."+label]; got != want {
 			t.Errorf("label %s is %q, want %q", label, got, want)
@@ -92,7 +92,7 @@ func imageFlow(t *testing.T, d docker) {
 	if _, ok := config.Labels["org.opencontainers.image.source"]; !ok || !slices.Contains(inspected[0].RepoTags, "authserver:"+version) {
 		t.Errorf("labels %q, tags %q", config.Labels, inspected[0].RepoTags)
 	}
-	if out := d.output("run", "--rm", "--network", "none", image, "version"); !strings.HasPrefix(out, "authserver "+version+" ") {
+	if out := d.output("run", "--rm", "--network", "none", image, "version"); !strings.HasPrefix(out, "authserver "+version+" (revision "+revision+" of "+created+", ") {
 		t.Errorf("version: %s", out)
 	}
 

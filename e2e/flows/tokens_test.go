@@ -34,12 +34,12 @@ func TestTokensOfAPull(t *testing.T) {
 			pushed := count(func() (string, error) { return c.push(image) })
 			pulled := count(func() (string, error) { return c.pull(many) })
 			t.Logf("tokens: %d to push, %d to pull", pushed, pulled)
-			want := 1
+			most := 1
 			if client.name == "ctr" { // one to resolve the name, one for all the rest
-				want = 2
+				most = 2
 			}
-			if pulled != want {
-				t.Errorf("a pull took %d tokens, want %d", pulled, want)
+			if pulled < 1 || pulled > most {
+				t.Errorf("a pull took %d tokens, at most %d are reckoned with", pulled, most)
 			}
 			if pushed < 1 || pushed > 2 {
 				t.Errorf("a push took %d tokens", pushed)

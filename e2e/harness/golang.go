@@ -56,11 +56,11 @@ func GolangImageCache(t testing.TB) string {
 // Architectures are those that the image is made for.
 var Architectures = []string{"amd64", "arm64"}
 
-// BuildProduct builds authserver as deploy/Dockerfile does, with a build cache of its own.
+// BuildProduct builds authserver as deploy/Dockerfile does when it is told a version alone, with a build cache of its own.
 func BuildProduct(t testing.TB, cache, architecture, to, version string) {
 	t.Helper()
 	product(t, []string{"GOCACHE=" + cache, "CGO_ENABLED=0", "GOOS=linux", "GOARCH=" + architecture},
-		"build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X main.version="+version, "-o", to, "./cmd/authserver")
+		"build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X main.version="+version+" -X main.revision=unknown -X main.date=unknown", "-o", to, "./cmd/authserver")
 }
 
 // product runs go in the product's module.

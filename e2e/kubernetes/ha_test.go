@@ -89,15 +89,24 @@ func highlyAvailable(t *testing.T, c *cluster.Cluster) {
 	})
 	under(t, "SIGTERM on the node", a, "alice", alicePassword, func() {
 		pod := d.pods(t)[0]
-		if err := syscall.Kill(process(t, pod), syscall.SIGTERM); err != nil {
-			t.Fatal(err)
-		}
-		until(t, "the container is started again", time.Minute, func() bool {
-			var now corev1.Pod
-			c.Get(t, &now, "pod", "-n", d.namespace, pod.Name)
-			return now.Status.ContainerStatuses[0].RestartCount == 1 && now.Status.ContainerStatuses[0].Ready
-		})
+		d.signal(t, pod, syscall.SIGTERM)
+		d.restarted(t, pod)
 	})
+	// Who dies cannot say goodbye: what was under way is lost, and what comes until the kubelet has noticed.
+	var killed time.Time
+	var last time.Duration
+	for _, l := range lostUnder(t, "SIGKILL on the node", a, "alice", alicePassword, func() {
+		pod := d.pods(t)[1]
+		killed = time.Now()
+		d.signal(t, pod, syscall.SIGKILL)
+		d.restarted(t, pod)
+	}) {
+		last = l.at.Sub(killed)
+	}
+	t.Logf("the last of them after %s", last.Round(time.Millisecond))
+	if last > 10*time.Second {
+		t.Errorf("a dead process was asked for %s", last)
+	}
 	t.Logf("events\n%s", d.events(t))
 }
 
@@ -117,6 +126,24 @@ func (d deployment) evict(t testing.TB, pod corev1.Pod) (string, error) {
 	t.Helper()
 	return d.TryKubectl(t, fmt.Sprintf(`{"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": %q, "namespace": %q}}`, pod.Name, d.namespace),
 		"create", "--raw", "/api/v1/namespaces/"+d.namespace+"/pods/"+pod.Name+"/eviction", "-f", "-")
+}
+
+// signal sends a signal to the process of a pod's only container, behind Kubernetes' back.
+func (d deployment) signal(t testing.TB, pod corev1.Pod, signal syscall.Signal) {
+	t.Helper()
+	if err := syscall.Kill(process(t, pod), signal); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// restarted waits until the kubelet has started a pod's container again, for the first time.
+func (d deployment) restarted(t testing.TB, pod corev1.Pod) {
+	t.Helper()
+	until(t, "the container is started again", time.Minute, func() bool {
+		var now corev1.Pod
+		d.Get(t, &now, "pod", "-n", d.namespace, pod.Name)
+		return now.Status.ContainerStatuses[0].RestartCount == 1 && now.Status.ContainerStatuses[0].Ready
+	})
 }
 
 // process is the process of a pod's only container, seen from the node.

@@ -11,11 +11,11 @@ if [ "${1:-}" != inside ]; then
 	name=${TMPDIR#/tmp/}
 	remove() {
 		status=$?
-		# What was in there has been killed, but may need a moment.
-		for _ in 1 2 3 4 5 6 7 8 9 10; do
-			find /sys/fs/cgroup/*/"$name" -depth -type d -exec rmdir {} + 2>/dev/null || true
-			[ -n "$(find /sys/fs/cgroup -maxdepth 2 -name "$name")" ] || break
-			sleep 0.5
+		for _ in 1 2 3 4 5 6 7 8 9 10; do # what was in there has been killed, but may need a moment
+			groups=$(find /sys/fs/cgroup -maxdepth 2 -name "$name")
+			[ -n "$groups" ] || break
+			# shellcheck disable=SC2086 # the list is meant to be split
+			find $groups -depth -type d -exec rmdir {} + 2>/dev/null || sleep 0.5
 		done
 		rm -rf "$TMPDIR"
 		exit $status
@@ -25,7 +25,7 @@ if [ "${1:-}" != inside ]; then
 	if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
 		mkdir "/sys/fs/cgroup/$name"
 	else
-		for controller in /sys/fs/cgroup/*/; do mkdir "$controller$name"; done
+		for controller in /sys/fs/cgroup/*/; do mkdir -p "$controller$name"; done # two of them may be the same
 	fi
 	export KUBERNETES="$name"
 	unshare --mount --net --pid --fork --kill-child --mount-proc "$0" inside "$@"

@@ -34,6 +34,7 @@ func TestKubernetes(t *testing.T) {
 		{"ha", highlyAvailable},
 		{"helm-single", helmSingle},
 		{"helm-ha", helmHA},
+		{"components", components},
 		{"page", walk},
 		{"kustomize-page", kustomize},
 		{"kustomize-page-ha", kustomizeHA},

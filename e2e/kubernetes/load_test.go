@@ -21,12 +21,32 @@ type load struct {
 
 	mu    sync.Mutex
 	asked int
-	lost  []string
+	lost  []lost
 }
 
-// under runs what is done to a server while clients ask it for tokens: some of them through connections that they keep, some
-// through a new one each time; some of them are nobody, some have a password. Not one may be left without a token.
+// lost is a request that got no token.
+type lost struct {
+	at  time.Time
+	who string
+	err error
+}
+
+func (l lost) String() string {
+	return fmt.Sprintf("%s %s: %v", l.at.Format("15:04:05.000"), l.who, l.err)
+}
+
+// under runs what is done to a server while clients ask it for tokens. Not one may be left without.
 func under(t *testing.T, what string, a *harness.Authserver, user, password string, do func()) {
+	t.Helper()
+	all := lostUnder(t, what, a, user, password, do)
+	for _, l := range all[:min(5, len(all))] {
+		t.Errorf("lost: %s", l)
+	}
+}
+
+// lostUnder is what clients lose: some of them keep their connections, some make a new one each time; some of them are nobody,
+// some have a password.
+func lostUnder(t *testing.T, what string, a *harness.Authserver, user, password string, do func()) []lost {
 	t.Helper()
 	l := &load{a: a, stop: make(chan struct{})}
 	for i := range 8 {
@@ -52,7 +72,7 @@ func under(t *testing.T, what string, a *harness.Authserver, user, password stri
 				l.mu.Lock()
 				l.asked++
 				if err != nil {
-					l.lost = append(l.lost, fmt.Sprintf("%s %q, kept connection %t: %v", time.Now().Format("15:04:05.000"), name, i%2 != 0, err))
+					l.lost = append(l.lost, lost{time.Now(), fmt.Sprintf("%q, kept connection %t", name, i%2 != 0), err})
 				}
 				l.mu.Unlock()
 			}
@@ -65,12 +85,10 @@ func under(t *testing.T, what string, a *harness.Authserver, user, password stri
 	close(l.stop)
 	l.done.Wait()
 	t.Logf("%s: %d requests in %s, %d lost", what, l.asked, since(began), len(l.lost))
-	for _, lost := range l.lost[:min(5, len(l.lost))] {
-		t.Errorf("lost: %s", lost)
-	}
 	if l.asked < 500 {
 		t.Errorf("%d requests are no load", l.asked)
 	}
+	return l.lost
 }
 
 func (l *load) ask(client *http.Client, user, password string) error {

@@ -96,7 +96,7 @@ func TestFromDockerAuth(t *testing.T) {
 	m.must(m.Reader, `echo "$PASSWORD" | crane auth login -u alice --password-stdin registry.example.com && crane push `+harness.MakeImage(t, t.Name()).Archive+" registry.example.com/team/app:1")
 	token := m.must(m.Reader, "crane auth token registry.example.com/team/app | jq -r .token")
 
-	// The page's first command, on a configuration whose passwords are known here.
+	// The page's first command reads a configuration whose passwords are known here.
 	scratch := harness.NewReader(t)
 	hash := strings.TrimSpace(m.must(scratch, `authserver init s -o json >/dev/null && echo "correct horse" | authserver user add alice --backend htpasswd --password-stdin --config s/authserver.yaml --set passwords.bcrypt_cost=5 && grep ^alice: s/users.htpasswd | cut -d: -f2`))
 	m.File("auth_config.yml", `server: {addr: ":5001"}
@@ -106,7 +106,7 @@ users:
 acl:
   - {match: {account: alice, name: "team/*"}, actions: ["*"]}
 `, issuer, hash)
-	m.must(m.Reader, "authserver import docker-auth auth_config.yml -o /etc/authserver --service registry.example.com --public-url https://auth.example.com")
+	m.follow("import")
 	m.serve()
 	m.follow("bundle")
 	if err := registry.Stop(); err != nil {
