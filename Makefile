@@ -10,7 +10,7 @@ OPS_PORT ?= 5002
 DIR      ?= run
 SOURCE   ?= $(shell git config --get remote.origin.url 2>/dev/null | sed 's,://[^/]*@,://,')
 
-.PHONY: help build run test e2e e2e-kubernetes chaos lint fuzz bench microbench clean image release release-check packages
+.PHONY: help build run test e2e e2e-kubernetes chaos lint fuzz bench microbench generate clean image release release-check packages
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -60,6 +60,10 @@ release-check: ## make it twice, in two places, and compare
 
 packages: ## the part of a release that is for this machine: archive, deb and rpm
 	GO=$(GO) deploy/release/release.sh -platforms $$($(GO) env GOOS)/$$($(GO) env GOARCH) dist
+
+generate: ## write schemas, and the references of commands and metrics, anew from the code
+	$(GO) test ./internal/config ./internal/acl -run Schema -update
+	$(GO) test ./cmd/authserver ./internal/metrics -run Reference -update
 
 clean: ## remove what was built (not ./run)
 	rm -rf bin dist e2e/.cache

@@ -89,6 +89,14 @@ func TestChartSaysAllThatIsMissing(t *testing.T) {
 	}
 }
 
+// A cluster that does not know what the chart uses is told so.
+func TestChartRefusesAnOldKubernetes(t *testing.T) {
+	out, err := helm(t, []string{"template", "authserver", "--kube-version", "1.26.15"}, shipped(t, "helm", "authserver"), "")
+	if err == nil || !strings.Contains(out, "chart requires kubeVersion: >=1.27.0-0 which is incompatible with Kubernetes v1.26.15") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
 // A value that the chart would let through is still authserver's to refuse.
 func TestConfigCheckRefusesWhatTheChartDoesNotKnow(t *testing.T) {
 	o := chart(t, "config: {issuer: {token_lifetime: 48h}}")

@@ -146,14 +146,14 @@ func (r *Rootfs) Program(file string) {
 func (r *Rootfs) Shell() {
 	r.t.Helper()
 	busybox := Program(r.t, "busybox")
-	r.File("bin/busybox", ReadFile(r.t, busybox), 0o755)
+	r.Program(busybox)
 	names, err := output(busybox, "", "--list")
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	for _, name := range strings.Fields(names) {
-		if name != "busybox" {
-			r.Link("bin/"+name, "busybox")
+		if at := "bin/" + name; "/"+at != busybox {
+			r.Link(at, busybox)
 		}
 	}
 	r.Folder("tmp", 0o1777)
