@@ -65,6 +65,21 @@ func TestAPasswordThatCannotBeSetOrKeptLeavesNothing(t *testing.T) {
 	}
 }
 
+// The file may hold the only copy of the password that is still the right one.
+func TestAPasswordThatCannotBeSetDoesNotReplaceTheOneThatIs(t *testing.T) {
+	file, _ := initialised(t)
+	secret := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(secret, []byte("the one that is\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, stderr, status := call(t, "", "user", "add", "a:b", "--generate-to", secret, "--config", file); status != exitNo {
+		t.Errorf("status %d: %s", status, stderr)
+	}
+	if text, err := os.ReadFile(secret); err != nil || string(text) != "the one that is\n" {
+		t.Errorf("it holds %q, %v", text, err)
+	}
+}
+
 func TestKeyExportIntoAFile(t *testing.T) {
 	file, _ := initialised(t)
 	to := filepath.Join(t.TempDir(), "root.crt")

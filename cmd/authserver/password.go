@@ -27,12 +27,20 @@ func (h *hand) withPassword(name string, fromStdin bool, generateTo string, set 
 	if fromStdin {
 		return misuse{errors.New("--password-stdin and --generate-to: a password is given, or made")}
 	}
+	undo := func() error { return os.Remove(generateTo) }
+	if info, err := os.Lstat(generateTo); err == nil && info.Mode().IsRegular() { // the password until now, perhaps
+		before, err := os.ReadFile(generateTo)
+		if err != nil {
+			return err
+		}
+		undo = func() error { return durable.WriteSecret(generateTo, before) }
+	}
 	password := rand.Text() // 130 bits
-	if err := durable.WriteFile(generateTo, []byte(password+"\n"), 0o600); err != nil {
+	if err := durable.WriteSecret(generateTo, []byte(password+"\n")); err != nil {
 		return err
 	}
 	if err := set(password); err != nil {
-		return errors.Join(err, os.Remove(generateTo))
+		return errors.Join(err, undo())
 	}
 	_, err := fmt.Fprintf(h.stdout, "the password of %q is in %s\n", name, generateTo)
 	return err

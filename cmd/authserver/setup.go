@@ -37,12 +37,13 @@ func registryStanza(c *config.Config, s config.Service, root string) string {
 }
 
 // tryConfiguration reads authserver.yaml, policy.yaml and, if it is among them, users.htpasswd in a folder aside, as
-// serve will read them. Aside is in dir if that is there already: an image has no other place for it.
+// serve will read them. Aside is in dir only where there is no other place, as in an image: whoever dir belongs to could
+// put links into what root makes there.
 func tryConfiguration(dir string, texts map[string][]byte, sets []string) error {
-	if _, err := os.Stat(dir); err != nil {
-		dir = ""
+	aside, err := os.MkdirTemp("", ".authserver-")
+	if err != nil {
+		aside, err = os.MkdirTemp(dir, ".authserver-")
 	}
-	aside, err := os.MkdirTemp(dir, ".authserver-")
 	if err != nil {
 		return err
 	}

@@ -48,6 +48,11 @@ var refusals = []struct{ values, says string }{
 	{"registry: {enabled: true, service: other}", "registry.service \"other\" is not one of config.services"},
 	{"registry: {enabled: true}\nconfig: {services: [{name: zot, verifier: pinned}]}", "registry.service \"zot\" has verifier pinned"},
 	{"registry: {enabled: true, rootCertificate: {configMap: a, secret: b}}", "registry.rootCertificate.configMap and secret exclude one another"},
+	{"registry: {enabled: true, config: {auth: null}}", "registry.config.auth is the chart's: without it, or with another, the registry would be open to others than the policy says"},
+	{"registry: {enabled: true, config: {auth: {token: {issuer: other}}}}", "registry.config.auth is the chart's"},
+	{"registry: {enabled: true, config: {storage: {s3: {bucket: b, secretkey: x}}}}", "registry.config has a secretkey, and a ConfigMap is no place for one: leave it out, and take it from a Secret (registry.extraEnv)"},
+	{"registry: {enabled: true, config: {http: {secret: x}}}", "registry.config has a secret, and a ConfigMap"},
+	{"registry: {enabled: true, config: {proxy: {remoteurl: \"https://x\", password: x}}}", "registry.config has a password"},
 
 	// values.schema.json
 	{"replicas: 3", "additional properties 'replicas' not allowed"},

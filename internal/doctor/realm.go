@@ -66,29 +66,26 @@ func (e *examination) judgeAddress(realm, registry *url.URL, fixes ...Fix) {
 			"Clients built on go-containerregistry 0.21.4 and 0.21.5 refuse addresses, and certificates rarely hold one.", fixes...))
 	case err == nil, isLocal(host), sameHost || registry == nil:
 	default:
-		for _, address := range e.Resolve(host) {
-			if ip, err := netip.ParseAddr(address); err == nil && isPrivate(ip) && !e.resolvesToPrivate(registry.Hostname()) {
-				e.report.Add(found("realm-address", Warning, "the realm's host "+host+" has the private address "+address+", the registry's host has a public one",
-					"oras and helm (oras-go 2.6.4) refuse to be sent from a public registry into a private network.", fixes...))
-				return
-			}
+		address := e.privateAddress(host)
+		if address != "" && !isLocal(registry.Hostname()) && e.privateAddress(registry.Hostname()) == "" {
+			e.report.Add(found("realm-address", Warning, "the realm's host "+host+" has the private address "+address+", the registry's host has a public one",
+				"oras and helm (oras-go 2.6.4) refuse to be sent from a public registry into a private network.", fixes...))
 		}
 	}
 }
 
-func (e *examination) resolvesToPrivate(host string) bool {
-	if isLocal(host) {
-		return true
+// privateAddress is the first private address of a host, "" when it has none.
+func (e *examination) privateAddress(host string) string {
+	addresses := []string{host}
+	if _, err := netip.ParseAddr(host); err != nil {
+		addresses = e.Resolve(host)
 	}
-	if ip, err := netip.ParseAddr(host); err == nil {
-		return isPrivate(ip)
-	}
-	for _, address := range e.Resolve(host) {
+	for _, address := range addresses {
 		if ip, err := netip.ParseAddr(address); err == nil && isPrivate(ip) {
-			return true
+			return address
 		}
 	}
-	return false
+	return ""
 }
 
 // judgeService looks at a service name as clients do that put it into an address without quoting.

@@ -54,7 +54,7 @@ func (e *examination) isTokenRegistry(base string, a answer, c challenge) bool {
 	token := Fix{Theirs, "", "auth.token with realm, service, issuer and rootcertbundle (see deploy/registry), and no other auth"}
 	switch {
 	case a.redirects() != "":
-		e.report.Add(found("registry", Error, fmt.Sprintf("%s/v2/ redirects to %s", base, a.redirects()), "Clients lose their token on the way.", Fix{Ours, "", "--registry " + strings.TrimSuffix(strings.TrimSuffix(a.redirects(), "/"), "/v2")}, Fix{Between, "", "no redirect below /v2/"}))
+		e.report.Add(found("registry", Error, fmt.Sprintf("%s/v2/ redirects to %s", base, a.redirects()), "Clients lose their token on the way.", Fix{Ours, "", "--registry " + Shell(strings.TrimSuffix(strings.TrimSuffix(a.redirects(), "/"), "/v2"))}, Fix{Between, "", "no redirect below /v2/"}))
 	case a.status == http.StatusOK:
 		e.report.Add(found("registry-open", Error, base+" asks nobody for anything", "Everybody who reaches it may pull, push and delete.", token))
 	case a.status == http.StatusUnauthorized && c.scheme == "bearer":

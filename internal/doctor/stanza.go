@@ -138,8 +138,8 @@ func (s *Stanza) named(setting Setting) (file string, data []byte, err error) {
 	}
 	for _, file := range candidates {
 		data, readErr := []byte(nil), error(nil)
-		if info, statErr := os.Stat(file); statErr == nil && !info.Mode().IsRegular() { // a pipe would never end
-			readErr = fmt.Errorf("%s is no file", file)
+		if info, statErr := os.Stat(file); statErr == nil && (!info.Mode().IsRegular() || info.Size() == 0) { // a pipe would never end, nor some of /proc, which have no size
+			readErr = fmt.Errorf("%s is empty, or no file", file)
 		} else {
 			data, readErr = readFile(file)
 		}

@@ -160,6 +160,8 @@ func TestPredictions(t *testing.T) {
 		"zot, another key":       {pinnedRSA, zot, func(*world) string { return ours(newWorld(t, pinnedRSA)) }, nil, "refuses refuses refuses", "key", nil},
 		"zot, no certificate":    {pinnedRSA, strings.Replace(zot, `,"cert":"bundle.pem"`, "", 1), nil, nil, "refuses refuses refuses", "bundle", []string{"names no certificate"}},
 		"zot, a JWKS":            {pinned, zot, jwks, nil, "does not start does not start accepts", "bundle", nil},
+		"zot, a JWKS of nothing": {pinned, strings.Replace(zot, `"bundle.pem"`, `"bundle.pem","jwks":"keys.json"`, 1), ours, func(*world) string { return `{"keys":[]}` }, "does not start accepts accepts", "algorithm", nil},
+		"zot, no JWKS at all":    {pinned, strings.Replace(zot, `"bundle.pem"`, `"/nowhere/x.pem","jwks":"keys.json"`, 1), nil, func(*world) string { return "x" }, "refuses cannot be told cannot be told", "bundle", nil},
 		"chartmuseum":            {pinnedRSA, "AUTH_REALM=ADDRESS\nAUTH_SERVICE=reg\nAUTH_CERT_PATH=bundle.pem\n", ours, nil, "accepts", "stanza", nil},
 		"notary":                 {chain, `{"auth":{"type":"token","options":{"realm":"ADDRESS","service":"reg","issuer":"auth","rootcertbundle":"bundle.pem"}}}`, ours, nil, "accepts", "stanza", nil},
 		"capitals and an and":    {with(func(s *issuer.Service) { s.Name = "Reg&" }), strings.Replace(distribution, "service: reg", `service: "Reg&"`, 1) + "    rootcertbundle: /nowhere\n", nil, nil, "cannot be told cannot be told cannot be told cannot be told", "service-characters", []string{`"&"`}},

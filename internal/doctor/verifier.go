@@ -206,10 +206,11 @@ func (e *examination) trust(v verifier, service issuer.Service, i int, key *issu
 func (e *examination) pinnedTrust(v verifier, service issuer.Service, i int, key *issuer.Key, add add) {
 	st, c := e.Stanza, e.Stanza.certificates
 	switch {
-	case v.jwksInCert && st.keys != nil && st.keys.missing == nil:
+	case v.jwksInCert && st.keys != nil && len(st.keys.ids) == 1 && (c == nil || c.missing != nil):
 		if st.keys.ids[0] != key.ID {
 			add(Refuses, found("key", Error, fmt.Sprintf("%s does not hold our key %s", st.keys.file, key.ID), "Every token is refused.", e.give(st.Trust, service)))
 		}
+	case c != nil && c.missing != nil: // it was said
 	case c == nil:
 		add(Refuses, found("bundle", Error, st.File+" names no certificate", "Without realm, service and cert together zot asks for no tokens at all.", st.Trust.fix("FILE"), e.give(st.Trust, service)))
 	case service.Verifier != issuer.VerifierPinned:

@@ -258,6 +258,42 @@ func TestAPasswordIsForUsAlone(t *testing.T) {
 	}
 }
 
+// What a registry says is typed by somebody later.
+func TestACommandOfAnAnswerIsOneWord(t *testing.T) {
+	w := newWorld(t)
+	w.registry.answer = func(rw http.ResponseWriter, _ *http.Request) bool {
+		rw.Header()["Location"] = []string{"https://registry.test/$(touch${IFS}x)/v2/"}
+		rw.WriteHeader(http.StatusFound)
+		return true
+	}
+	want(t, w.examine(), "registry", doctor.Error, "--registry 'https://registry.test/$(touch${IFS}x)'")
+}
+
+// Names may be answered slowly, and with as many addresses as their owner likes.
+func TestANameIsResolvedOnce(t *testing.T) {
+	w := newWorld(t)
+	w.subject.Registry = "https://registry.test"
+	w.subject.PublicURL = "https://auth.test"
+	w.registry.realm = "https://auth.test/token"
+	asked := map[string]int{}
+	w.subject.Resolve = func(host string) []string {
+		asked[host]++
+		return slices.Repeat([]string{"10.0.0.1"}, 1000)
+	}
+	w.subject.Client.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
+		if !strings.HasSuffix(r.URL.Path, "/v2/") {
+			return nil, fmt.Errorf("not here")
+		}
+		answer := httptest.NewRecorder()
+		w.greet(answer, r)
+		return answer.Result(), nil
+	})
+	w.examine()
+	if asked["auth.test"] != 1 || asked["registry.test"] != 1 {
+		t.Errorf("asked %v", asked)
+	}
+}
+
 func TestTheWayToUs(t *testing.T) {
 	for name, c := range map[string]struct {
 		bend     func(w *world, before http.HandlerFunc) http.HandlerFunc

@@ -13,16 +13,33 @@ import (
 
 // WriteFile writes data beside name, syncs it, renames it over name and syncs the folder. The file has mode perm. It keeps
 // its owner, and a new one gets its folder's: root may edit what the service reads under another uid.
-func WriteFile(name string, data []byte, perm fs.FileMode) (err error) {
+func WriteFile(name string, data []byte, perm fs.FileMode) error {
 	// A link is followed, so that what it points to is replaced, and not the link.
 	if target, err := filepath.EvalSymlinks(name); err == nil {
 		name = target
 	}
-	dir := filepath.Dir(name)
-	owner := dir
-	if _, err := os.Stat(name); err == nil {
+	owner := filepath.Dir(name)
+	if info, err := os.Stat(name); err == nil {
+		if !info.Mode().IsRegular() { // as /dev/stdout, which would be gone
+			return fmt.Errorf("writing %s: it is no file", name)
+		}
 		owner = name
 	}
+	return replace(name, data, perm, owner)
+}
+
+// WriteSecret is WriteFile for a new secret. It belongs to whoever runs this: somebody who has put a file or a link of their
+// own there must not get it.
+func WriteSecret(name string, data []byte) error {
+	if info, err := os.Lstat(name); err == nil && !info.Mode().IsRegular() && info.Mode().Type() != fs.ModeSymlink {
+		return fmt.Errorf("writing %s: it is no file", name)
+	}
+	return replace(name, data, 0o600, "")
+}
+
+// replace puts a new file in the place of name, with the owner of like, or our own.
+func replace(name string, data []byte, perm fs.FileMode, like string) (err error) {
+	dir := filepath.Dir(name)
 	tmp, err := os.CreateTemp(dir, "."+filepath.Base(name)+".*")
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", name, err)
@@ -34,8 +51,10 @@ func WriteFile(name string, data []byte, perm fs.FileMode) (err error) {
 			err = fmt.Errorf("writing %s: %w", name, err)
 		}
 	}()
-	if err = giveTo(tmp.Name(), owner); err != nil {
-		return err
+	if like != "" {
+		if err = giveTo(tmp, like); err != nil {
+			return err
+		}
 	}
 	if err = tmp.Chmod(perm); err != nil {
 		return err
@@ -63,7 +82,11 @@ func Mkdir(name string, perm fs.FileMode) error {
 		}
 		return err
 	}
-	return giveTo(name, filepath.Dir(name))
+	d, err := os.OpenFile(name, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(giveTo(d, filepath.Dir(name)), d.Close())
 }
 
 // Create makes an empty file with mode perm and its folder's owner, for somebody else to fill. It is no error when it is there.
@@ -75,14 +98,12 @@ func Create(name string, perm fs.FileMode) error {
 	if err != nil {
 		return err
 	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	return giveTo(name, filepath.Dir(name))
+	return errors.Join(giveTo(f, filepath.Dir(name)), f.Close())
 }
 
-// giveTo makes name belong to the owner of like. Only root can, and only root needs to.
-func giveTo(name, like string) error {
+// giveTo makes f belong to the owner of like. Only root can, and only root needs to. By name it would be a link, and
+// somebody else's file, if whoever may write the folder is quick.
+func giveTo(f *os.File, like string) error {
 	if os.Geteuid() != 0 {
 		return nil
 	}
@@ -94,7 +115,7 @@ func giveTo(name, like string) error {
 	if !ok || stat.Uid == 0 && stat.Gid == 0 {
 		return nil
 	}
-	return os.Chown(name, int(stat.Uid), int(stat.Gid))
+	return f.Chown(int(stat.Uid), int(stat.Gid))
 }
 
 func syncDir(dir string) error {

@@ -228,3 +228,86 @@ func TestWhatRootMakesBelongsToTheFoldersOwner(t *testing.T) {
 		t.Error("a folder without a parent")
 	}
 }
+
+// The owner of a folder may be quick: what root makes there is a link to somebody else's a moment later.
+func TestNothingElseIsGivenAway(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	theirs, ours := t.TempDir(), t.TempDir()
+	if err := os.Chown(theirs, 65532, 65532); err != nil {
+		t.Fatal(err)
+	}
+	folder := filepath.Join(theirs, "d")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 10_000 {
+			if os.Remove(folder) == nil {
+				_ = os.Symlink(ours, folder)
+			}
+		}
+	}()
+	for swapping := true; swapping; {
+		select {
+		case <-done:
+			swapping = false
+		default:
+			_ = durable.Mkdir(folder, 0o700)
+		}
+	}
+	info, err := os.Stat(ours)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if stat := info.Sys().(*syscall.Stat_t); stat.Uid != 0 {
+		t.Errorf("root's folder belongs to %d", stat.Uid)
+	}
+}
+
+// Whoever has put a file or a link there does not get the secret.
+func TestASecretIsOnesOwn(t *testing.T) {
+	const other = 65532
+	dir, theirs := t.TempDir(), t.TempDir()
+	name, target := filepath.Join(dir, "secret"), filepath.Join(theirs, "target")
+	for what, plant := range map[string]func() error{
+		"a file": func() error { return os.WriteFile(name, nil, 0o644) },
+		"a link": func() error { return os.Symlink(target, name) },
+	} {
+		if err := errors.Join(os.RemoveAll(name), os.WriteFile(target, []byte("theirs"), 0o644), plant()); err != nil {
+			t.Fatal(err)
+		}
+		if os.Geteuid() == 0 {
+			if err := errors.Join(os.Lchown(name, other, other), os.Chown(target, other, other)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := durable.WriteSecret(name, []byte("new")); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Lstat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if stat := info.Sys().(*syscall.Stat_t); int(stat.Uid) != os.Geteuid() || info.Mode() != 0o600 || read(t, name) != "new" || read(t, target) != "theirs" {
+			t.Errorf("%s: it belongs to %d, %v; what was there is %q", what, stat.Uid, info.Mode(), read(t, target))
+		}
+		alone(t, dir, "secret")
+	}
+}
+
+func TestWhatIsNoFileIsNotReplaced(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := durable.WriteFile(pipe, []byte("x"), 0o644); err == nil {
+		t.Error("a pipe was replaced by a file")
+	}
+	if err := durable.WriteSecret(pipe, []byte("x")); err == nil {
+		t.Error("a pipe was replaced by a secret")
+	}
+	if mode(t, pipe).Type() != fs.ModeNamedPipe {
+		t.Errorf("it is %v", mode(t, pipe))
+	}
+}

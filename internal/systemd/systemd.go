@@ -73,6 +73,9 @@ func (m Manager) Listener(name string) (net.Listener, error) {
 	return ln, nil
 }
 
+// maxLine bounds a line, in bytes: a message longer than 4096 is not read at all.
+const maxLine = 1000
+
 // Notify tells the manager what the lines say, as READY=1 or STATUS=serving do. Without a manager it does nothing.
 func (m Manager) Notify(lines ...string) error {
 	if m.notify == "" {
@@ -84,6 +87,13 @@ func (m Manager) Notify(lines ...string) error {
 		return err
 	}
 	defer func() { _ = conn.Close() }()
-	_, err = conn.Write([]byte(strings.Join(lines, "\n")))
+	var message []string
+	for _, line := range lines {
+		if len(line) > maxLine {
+			line = strings.ToValidUTF8(line[:maxLine], "") + "…"
+		}
+		message = append(message, line)
+	}
+	_, err = conn.Write([]byte(strings.Join(message, "\n")))
 	return err
 }

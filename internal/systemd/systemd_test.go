@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"authserver/internal/systemd"
 )
@@ -131,5 +132,23 @@ func TestTheManagerIsTold(t *testing.T) {
 	}
 	if err := (systemd.Manager{}).Notify("READY=1"); err != nil {
 		t.Errorf("without a manager: %v", err)
+	}
+}
+
+// systemd takes no notice of a message that is longer than 4096 bytes, whatever else is in it.
+func TestALongStatusDoesNotHideTheState(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "notify")
+	ln, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ln.Close() }()
+	if err := systemd.FromEnvironment([]string{"NOTIFY_SOCKET=" + name}).Notify("READY=1", "STATUS="+strings.Repeat("ü", 5000)); err != nil {
+		t.Fatal(err)
+	}
+	text := make([]byte, 20_000)
+	n, err := ln.Read(text)
+	if err != nil || n > 4096 || !strings.HasPrefix(string(text[:n]), "READY=1\nSTATUS=üü") || !utf8.Valid(text[:n]) {
+		t.Errorf("%d bytes, %v", n, err)
 	}
 }

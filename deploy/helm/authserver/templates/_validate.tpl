@@ -124,6 +124,12 @@
 {{- else if ne (default "chain" $found.verifier) "chain" }}
 - registry.service {{ $service | quote }} has verifier {{ $found.verifier }}: the registry of this chart trusts the root, verifier chain
 {{- end }}
+{{- if hasKey $v.registry.config "auth" }}
+- registry.config.auth is the chart's: without it, or with another, the registry would be open to others than the policy says
+{{- end }}
+{{- range regexFindAll "(?mi)^[ -]*(secret|secretkey|accountkey|accesskeysecret|private_?key|password|authorization):" (toYaml $v.registry.config) -1 | uniq }}
+- registry.config has a {{ trimAll " -:" . }}, and a ConfigMap is no place for one: leave it out, and take it from a Secret (registry.extraEnv)
+{{- end }}
 {{- if and $v.registry.rootCertificate.configMap $v.registry.rootCertificate.secret }}
 - registry.rootCertificate.configMap and secret exclude one another: give one
 {{- end }}
