@@ -49,7 +49,8 @@ for shell in bash zsh fish powershell; do
 done
 GO=$go "$here/licences.sh" >"$work/common/THIRD_PARTY_LICENSES"
 find deploy -exec touch -d "@$SOURCE_DATE_EPOCH" {} +
-cp -R LICENSE README.md CHANGELOG.md SECURITY.md docs "$work/common"
+cp -R LICENSE README.md CHANGELOG.md SECURITY.md CONTRIBUTING.md docs deploy "$work/common"
+rm -r "$work/common/deploy/release" "$work/common/deploy/packages" # which make this
 
 rm -f "$out"/authserver[-_]* "$out/SHA256SUMS"
 for platform in $platforms; do
@@ -62,7 +63,6 @@ for platform in $platforms; do
 	else
 		build "$os" "$arch" "$work/$name/authserver"
 	fi
-	[ "$os" != linux ] || cp -R deploy/systemd "$work/$name/systemd"
 	chmod -R u=rwX,go=rX "$work/$name"
 	find "$work/$name" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 	tar -C "$work" --format=gnu --sort=name --owner=0 --group=0 --numeric-owner -cf - "$name" | gzip -9n >"$out/$name.tar.gz"

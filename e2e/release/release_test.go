@@ -140,7 +140,7 @@ func TestRelease(t *testing.T) {
 	}
 	dir := t.TempDir()
 	harness.MustRun(t, nil, "", "tar", "-xzf", one(t, dist, "*.tar.gz"), "-C", dir, "--strip-components=1")
-	for _, file := range []string{"LICENSE", "README.md", "CHANGELOG.md", "docs/systemd.md", "systemd/authserver.service", "completions/authserver.zsh", "man/authserver-serve.1.gz"} {
+	for _, file := range []string{"LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/systemd.md", "deploy/systemd/authserver.service", "deploy/helm/authserver/Chart.yaml", "deploy/observability/grafana/authserver.json", "completions/authserver.zsh", "man/authserver-serve.1.gz"} {
 		if _, err := os.Stat(filepath.Join(dir, file)); err != nil {
 			t.Error(err)
 		}
