@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"time"
 
 	"authserver/internal/acl"
@@ -61,6 +62,8 @@ func faults(check string, err error) []doctor.Finding {
 		case strings.Contains(line, fs.ErrPermission.Error()):
 			f.Why = "serve, run by this user, does not start with it."
 			f.Fixes = []doctor.Fix{{Side: doctor.Machine, Do: "run doctor as the user of authserver (sudo -u USER authserver doctor), who has to own the file"}}
+		case strings.Contains(line, syscall.ENOENT.Error()):
+			f.Fixes = []doctor.Fix{{Side: doctor.Ours, Do: "name a file that is there, or put it there; authserver init DIR writes a configuration with all that it names"}}
 		case m != nil && m[4] == "run":
 			f.Fixes = []doctor.Fix{{Side: doctor.Machine, Do: m[5]}}
 		case m != nil && m[1] != "":
@@ -91,7 +94,7 @@ func (h *hand) checkGeneration(c *config.Config, file string, db *store.Store, s
 		return
 	}
 	for _, warning := range g.ring.Warnings {
-		r.Add(fault("keys", doctor.Warning, warning, "", doctor.Fix{Side: doctor.Ours, Where: c.Where("issuer.data_dir"), Do: "authserver key list says which keys there are; docs/keys.md, how each is replaced"}))
+		r.Add(fault("keys", doctor.Warning, warning, "Registries refuse the tokens of a key that they do not know, or whose certificate has ended.", doctor.Fix{Side: doctor.Ours, Where: c.Where("issuer.data_dir"), Do: "authserver key list says which keys there are; docs/keys.md, how each is replaced"}))
 	}
 	r.Add(doctor.Finding{Check: "config", What: fmt.Sprintf("%s: %s, %s, %s", file, count(len(c.Services), "service"), count(g.policy.Len(), "rule"), count(len(c.Users), "user backend"))})
 	if root := g.ring.RootFile; root != "" && c.Issuer.Keys.Store == config.KeysInDataDir {

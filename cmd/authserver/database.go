@@ -62,7 +62,7 @@ func (h *hand) databaseCommand() *cobra.Command {
 	return group("database", "The database", &cobra.Command{
 		Use: "backup FILE", Short: "Copy the database into a file, while it is in use", Args: cobra.ExactArgs(1),
 		Long: `Copy the embedded database into a file that is not there yet. The server can go on running. To restore it, stop the
-server and put the file in the place of the database (docs/operations.md). PostgreSQL has pg_dump for this.`,
+server and put the file in the place of the database (docs/accounts.md). PostgreSQL has pg_dump for this.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return h.withDatabase(cmd.Context(), func(_ *config.Config, db *store.Store) error { return db.Backup(cmd.Context(), args[0]) })
 		},

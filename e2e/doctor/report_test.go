@@ -112,6 +112,9 @@ func (r report) isSound(t testing.TB) {
 		if f.Check == "" || f.What == "" {
 			t.Errorf("a finding without a check or a word: %+v", f)
 		}
+		if f.Severity != "ok" && f.Why == "" {
+			t.Errorf("%s does not say what comes of it: %s", f.Check, f.What)
+		}
 		if f.Severity != "ok" && f.Docs != "docs/doctor.md#"+f.Check {
 			t.Errorf("%s has docs %q", f.Check, f.Docs)
 		}

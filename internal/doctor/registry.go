@@ -20,7 +20,7 @@ func (e *examination) registry(ctx context.Context) {
 		if err == nil {
 			said = address.Redacted()
 		}
-		e.report.Add(found("registry", Error, quote(said)+" is no address of a registry; would be right: https://registry.example.com", "", Fix{Ours, "", "--registry https://registry.example.com"}))
+		e.report.Add(found("registry", Error, quote(said)+" is no address of a registry; would be right: https://registry.example.com", "No registry was looked at.", Fix{Ours, "", "--registry https://registry.example.com"}))
 		return
 	}
 	a, err := e.ask(ctx, http.MethodGet, base+"/v2/", nil, nil)

@@ -23,11 +23,13 @@ type trial struct {
 // maxTrial bounds how long a registry is kept busy: it may take its time for each of some fifty tokens.
 const maxTrial = 20 * time.Second
 
+const untried = "What the registry makes of our tokens is not known."
+
 // run shows the registry a token for it, and if it does not like that, others that differ in one thing.
 func (t *trial) run(ctx context.Context) {
 	key := t.key(t.service.Name)
 	if key == nil {
-		t.report.Add(found("trial", Note, "no token was tried: the keys cannot be read", ""))
+		t.report.Add(found("trial", Note, "no token was tried: the keys cannot be read", untried))
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, maxTrial)
@@ -35,7 +37,7 @@ func (t *trial) run(ctx context.Context) {
 	a, err := t.show(ctx, key, issuer.Variant{})
 	switch {
 	case err != nil:
-		t.report.Add(found("trial", Note, "no token was tried: "+err.Error(), ""))
+		t.report.Add(found("trial", Note, "no token was tried: "+err.Error(), untried))
 	case a.believed():
 		t.report.Add(fine("trial", "%s takes a token of ours for %q", t.base, t.aud))
 	default:
@@ -83,7 +85,7 @@ func (t *trial) reason(ctx context.Context, key *issuer.Key, word string) Findin
 		}
 	}
 	if ctx.Err() != nil {
-		return found("registry", Error, "the registry refuses our tokens, and answers so slowly that it was not found out why", "", Fix{Theirs, "", "the log of the registry"})
+		return found("registry", Error, "the registry refuses our tokens, and answers so slowly that it was not found out why", "docker login, pull and push fail.", Fix{Theirs, "", "the log of the registry"})
 	}
 	fixes := []Fix{t.give(bundle, t.service)}
 	// distribution 3 looks for the key first, then at the signature: a wrong signature of a key that it trusts is the one
