@@ -123,9 +123,18 @@ func (e *examination) setting(name string) Setting {
 	return Setting{Key: "auth.token." + name}
 }
 
+// moveTo is the other way round: our public address becomes the realm's, when its path can be one of ours.
+func (e *examination) moveTo(realm string) []Fix {
+	base, ok := strings.CutSuffix(realm, "/token")
+	if !ok {
+		return nil
+	}
+	return []Fix{e.fix("server.public_url", scalar(strings.TrimSuffix(base, "/auth")))}
+}
+
 // judgeElsewhere looks at a realm that is not our public address: another name of ours, or somebody else.
 func (e *examination) judgeElsewhere(ctx context.Context, realm string, registry *url.URL, theirs Setting) {
-	fixes := []Fix{theirs.set(e.realm()), e.fix("server.public_url", scalar(strings.TrimSuffix(strings.TrimSuffix(realm, "/token"), "/auth")))}
+	fixes := append([]Fix{theirs.set(e.realm())}, e.moveTo(realm)...)
 	what := fmt.Sprintf("the registry sends clients to %s; our token endpoint is %s", realm, e.realm())
 	if _, ok := e.isAddress(realm, fixes[:1]...); !ok {
 		return

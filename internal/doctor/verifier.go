@@ -117,7 +117,7 @@ func (e *examination) stanzaRealm() {
 	case st.Realm.Value == "":
 	case !e.ours(st.Realm.Value):
 		e.report.Add(found("realm", Error, fmt.Sprintf("the registry sends clients to %s; our token endpoint is %s", st.Realm.Value, e.realm()),
-			"Clients ask somebody else for a token, or get none.", st.Realm.set(e.realm()), e.fix("server.public_url", scalar(strings.TrimSuffix(strings.TrimSuffix(st.Realm.Value, "/token"), "/auth")))))
+			"Clients ask somebody else for a token, or get none.", append([]Fix{st.Realm.set(e.realm())}, e.moveTo(st.Realm.Value)...)...))
 	default:
 		e.judgeRealm(st.Realm.Value, nil, st.Realm.fix("another address"), e.fix("server.public_url", "the same address without /token"))
 	}

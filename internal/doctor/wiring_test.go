@@ -443,6 +443,20 @@ func TestRealmsThatClientsRefuse(t *testing.T) {
 	}
 }
 
+// Our public address can become that of a realm which ends in /token; of another, the registry has to change.
+func TestARealmOfAnotherPath(t *testing.T) {
+	for realm, moved := range map[string]string{"https://new.test/auth/token": "server.public_url: https://new.test", "https://new.test/tokens": "", "https://new.test": ""} {
+		w := newWorld(t)
+		w.registry.realm, w.subject.Registry = realm, ""
+		w.subject.Stanza = w.stanza(t, "registry.test", "auth", issuer.EncodeCertificates(w.ring.Roots()...))
+		report := w.examine()
+		want(t, report, "realm", doctor.Error, "the registry sends clients to "+realm)
+		if said := show(report); strings.Contains(said, "server.public_url: ") != (moved != "") || !strings.Contains(said, moved) {
+			t.Errorf("%s: %s", realm, said)
+		}
+	}
+}
+
 type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
