@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // What sets up a container: it has no terminal and no shell, and is run again and again.
@@ -107,5 +108,19 @@ func TestInitNeedsNoTemporaryFolder(t *testing.T) {
 	}
 	if left, err := filepath.Glob(filepath.Join(dir, ".authserver-*")); err != nil || len(left) > 0 {
 		t.Errorf("leaves %q, %v", left, err)
+	}
+}
+
+// The folder may be somebody else's, and root's init must not write by name into what that owner can exchange.
+func TestAConfigurationIsTriedOutsideOfItsFolder(t *testing.T) {
+	dir, long := t.TempDir(), time.Unix(1_000_000_000, 0)
+	if err := os.Chtimes(dir, long, long); err != nil {
+		t.Fatal(err)
+	}
+	if _, stderr, status := call(t, "", "init", dir, "--listen", "nonsense"); status != exitMisuse {
+		t.Errorf("status %d: %s", status, stderr)
+	}
+	if info, err := os.Stat(dir); err != nil || !info.ModTime().Equal(long) {
+		t.Errorf("something was in the folder at %v, %v", info.ModTime(), err)
 	}
 }

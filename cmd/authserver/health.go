@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -97,7 +98,13 @@ func ask(ctx context.Context, address, path string, timeout time.Duration) error
 	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(response.Body, 200))
-		return fmt.Errorf("%s on %s answers %s: %s", path, address, response.Status, strings.Join(strings.Fields(string(text)), " "))
+		said := strings.Map(func(c rune) rune { // whoever has the port now must not steer a terminal
+			if !unicode.IsPrint(c) {
+				return '?'
+			}
+			return c
+		}, response.Status+": "+strings.Join(strings.Fields(string(text)), " "))
+		return fmt.Errorf("%s on %s answers %s", path, address, said)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -102,11 +103,18 @@ func TestHealthSaysWhy(t *testing.T) {
 	defer func() { _ = silent.Close() }()
 	elsewhere := httptest.NewServer(http.RedirectHandler("https://example.com/", http.StatusFound))
 	defer elsewhere.Close()
+	// Not authserver: when it is down, the port is anybody's.
+	stranger := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusTeapot)
+		_, _ = io.WriteString(w, "\x1b]0;x\a\x1b[2J\u202eready")
+	}))
+	defer stranger.Close()
 	for _, c := range []struct {
 		args   []string
 		status int
 		want   string
 	}{
+		{[]string{"--set", "server.ops_listen=" + strings.TrimPrefix(stranger.URL, "http://")}, exitNo, "answers 418 I'm a teapot: ?]0;x??[2J?ready"},
 		{[]string{"--set", "server.ops_listen=" + nobody}, exitNo, "connection refused"},
 		{[]string{"--set", "server.ops_listen=unix:none.sock"}, exitNo, "no such file or directory"},
 		{[]string{"--set", "server.ops_listen=" + silent.Addr().String(), "--timeout", "50ms"}, exitNo, "does not answer within 50ms"},

@@ -224,3 +224,17 @@ func TestPredictions(t *testing.T) {
 		})
 	}
 }
+
+// Some files of /proc, as /proc/kmsg, pass for regular ones and do not end.
+func TestAFileThatTheKernelMakesIsNotRead(t *testing.T) {
+	if _, err := os.Stat("/proc/version"); err != nil {
+		t.Skip("there is no /proc")
+	}
+	s, err := written(t, map[string]string{"file": "version: 0.1\nauth:\n  token:\n    realm: R\n    service: registry.test\n    issuer: auth\n    rootcertbundle: /proc/version\n"}, "file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t)
+	w.subject.Registry, w.subject.Stanza = "", s
+	want(t, w.examine(), "bundle", doctor.Note, "/proc/version is empty, or no file")
+}

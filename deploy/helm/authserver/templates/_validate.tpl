@@ -34,8 +34,13 @@
 - config.server.{{ $key }} {{ $listen | quote }} cannot be reached by the {{ ternary "Service" "kubelet's probes" (eq $key "listen") }}: {{ ternary ":5001" ":5002" (eq $key "listen") | quote }}
 {{- end }}
 {{- end }}
-{{- if regexMatch "^postgres(ql)?://([^@/]*:[^@/]*@|.*[?&](ssl)?password[=])" (dig "database" "url" "" $config) }}
+{{- if regexMatch "^postgres(ql)?://([^@/?]*:[^@]*@|.*[?&](ssl)?password[=])" (dig "database" "url" "" $config) }}
 - the database's address holds a password, and a ConfigMap is no place for one: leave it out, and put it into a Secret (database.existingSecret)
+{{- end }}
+{{- range $key, $url := dict "acl.webhook.url" (dig "acl" "webhook" "url" "" $config) "tracing.endpoint" (dig "tracing" "endpoint" "" $config) }}
+{{- if regexMatch "[@?]" (toString $url) }}
+- config.{{ $key }} holds a user or a query, and a ConfigMap is no place for a secret: put it into a Secret (extraVolumes), and name its file in {{ ternary "acl.webhook.token_file" "tracing.headers_file" (eq $key "acl.webhook.url") }}
+{{- end }}
 {{- end }}
 {{- if and $many (eq $database "sqlite") }}
 - {{ include "authserver.replicas" . }} replicas cannot share SQLite: set database.url to a PostgreSQL, or replicaCount to 1{{ if $v.autoscaling.enabled }} and autoscaling.enabled to false{{ end }}
