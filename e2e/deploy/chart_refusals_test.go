@@ -31,7 +31,7 @@ var refusals = []struct{ values, says string }{
 	{"database: {url: \"postgres://a:b@db/a\"}\nkeys: {existingSecret: k}", "the database's address holds a password, and a ConfigMap is no place for one"},
 	{"database: {url: \"postgres://a@db/a?password=b\"}\nkeys: {existingSecret: k}", "holds a password"},
 	{"database: {url: \"postgres://a:b/c@db/a\"}\nkeys: {existingSecret: k}", "holds a password"}, // authserver refuses it, when it is there already
-	{"config: {acl: {webhook: {url: \"https://a:b@hook/review\"}}}", "config.acl.webhook.url holds a user or a query, and a ConfigMap is no place for a secret"},
+	{"config: {acl: {webhook: {url: \"https://a:b@hook/review\"}}}", "config.acl.webhook.url holds a user or a query, which may be secret, and a ConfigMap is not"},
 	{"config: {tracing: {endpoint: \"https://collector/v1/traces?key=b\"}}", "config.tracing.endpoint holds a user or a query"},
 	{"database: {url: \"sqlite:other.db\", existingSecret: pg}", "database.existingSecret is for PostgreSQL"},
 	{"database: {url: none}", "nobody could log in: database.url is none, and users.existingSecret is missing"},

@@ -138,9 +138,11 @@ func (s *Stanza) named(setting Setting) (file string, data []byte, err error) {
 	}
 	for _, file := range candidates {
 		data, readErr := []byte(nil), error(nil)
-		if info, statErr := os.Stat(file); statErr == nil && (!info.Mode().IsRegular() || info.Size() == 0) { // a pipe would never end, nor some of /proc, which have no size
-			readErr = fmt.Errorf("%s is empty, or no file", file)
-		} else {
+		switch info, statErr := os.Stat(file); {
+		case statErr == nil && !info.Mode().IsRegular(): // a pipe would never end
+			readErr = fmt.Errorf("%s is no file", file)
+		case statErr == nil && info.Size() == 0: // nor would some of /proc, which have no size: what is empty need not be read
+		default:
 			data, readErr = readFile(file)
 		}
 		if readErr == nil {

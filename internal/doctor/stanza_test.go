@@ -236,5 +236,5 @@ func TestAFileThatTheKernelMakesIsNotRead(t *testing.T) {
 	}
 	w := newWorld(t)
 	w.subject.Registry, w.subject.Stanza = "", s
-	want(t, w.examine(), "bundle", doctor.Note, "/proc/version is empty, or no file")
+	want(t, w.examine(), "bundle", doctor.Error, "/proc/version") // as one that is empty
 }

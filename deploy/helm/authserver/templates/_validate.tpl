@@ -39,7 +39,7 @@
 {{- end }}
 {{- range $key, $url := dict "acl.webhook.url" (dig "acl" "webhook" "url" "" $config) "tracing.endpoint" (dig "tracing" "endpoint" "" $config) }}
 {{- if regexMatch "[@?]" (toString $url) }}
-- config.{{ $key }} holds a user or a query, and a ConfigMap is no place for a secret: put it into a Secret (extraVolumes), and name its file in {{ ternary "acl.webhook.token_file" "tracing.headers_file" (eq $key "acl.webhook.url") }}
+- config.{{ $key }} holds a user or a query, which may be secret, and a ConfigMap is not: put it into a Secret (extraVolumes), and name its file in {{ ternary "acl.webhook.token_file" "tracing.headers_file" (eq $key "acl.webhook.url") }}
 {{- end }}
 {{- end }}
 {{- if and $many (eq $database "sqlite") }}
