@@ -31,7 +31,7 @@ func (h *hand) aclDiffCommand() *cobra.Command {
 Compared are the users, robots and groups that the policies name, anonymous, and somebody whom nobody names, on a name for
 each pattern of the policies and on the repositories given with --repository. A request comes from an address that is not known
 unless --ip says so: rules with networks then count as they do for such a request.`,
-		Example: `  git show HEAD:policy.yaml > /tmp/old.yaml && authserver acl diff /tmp/old.yaml policy.yaml`,
+		Example: `  git show HEAD:policy.yaml > old.yaml && authserver acl diff old.yaml policy.yaml`,
 		RunE:    func(_ *cobra.Command, args []string) error { return h.aclDiff(d, args[0], args[1]) },
 	})
 	f := cmd.Flags()

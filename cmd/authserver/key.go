@@ -28,9 +28,11 @@ func (h *hand) keyCommand() *cobra.Command {
 		Use: "export", Short: "Print what a registry is given to trust our tokens", Args: cobra.NoArgs,
 		Long: `Print what a registry is given to trust our tokens.
 
---format pem   certificates: distribution's rootcertbundle (the root: it stays when signing keys are renewed), or the
-               certificate of a pinned key (zot's and ChartMuseum's cert)
---format jwks  public keys: distribution 3.x' jwks, for a service with verifier jwks; zot takes it too, with --service`,
+--format pem prints certificates: the root, for distribution's rootcertbundle (it stays when signing keys are
+renewed), or the certificate of a pinned key (zot's and ChartMuseum's cert).
+
+--format jwks prints public keys: distribution 3.x' jwks, for a service with verifier jwks; zot takes it too, with
+--service.`,
 		Example: `  authserver key export > /etc/registry/token-bundle.pem
   authserver key export --service zot.example.com > /etc/zot/signer.crt
   authserver key export --service registry3 --format jwks > /etc/registry/jwks.json`,

@@ -30,6 +30,8 @@ Made from the program: ` + "`authserver COMMAND --help`" + ` says the same.
 Errors go to standard error, one a line, as ` + "`authserver: file:line: key: what is wrong; what would be right`" + `. What a command prints for other programs
 (` + "`-o json`" + `) goes to standard output and is UTF-8.
 
+` + "`authserver completion SHELL`" + ` prints completion for bash, zsh, fish or powershell; the packages install it.
+
 ## Every command takes
 
 `)

@@ -191,7 +191,7 @@ func descriptors(t *testing.T, a *harness.Authserver) (n int) {
 func metrics(t *testing.T, a *harness.Authserver) map[string]float64 {
 	t.Helper()
 	values := map[string]float64{}
-	for line := range strings.Lines(get(t, a.Ops+"/metrics")) {
+	for line := range strings.Lines(a.Metrics(t)) {
 		if name, text, ok := strings.Cut(strings.TrimSpace(line), " "); ok {
 			if value, err := strconv.ParseFloat(text, 64); err == nil {
 				values[name] = value

@@ -22,6 +22,22 @@ type machine struct {
 	wants []want
 }
 
+// shows bends a machine, compares what doctor says, and leaves the machine as it was.
+func (c machine) shows(w *world) {
+	w.Helper()
+	keep := snapshot(w.T, w.auth.Dir)
+	c.bend(w)
+	r := w.doctor()
+	r.says(w, c.wants...)
+	for _, f := range r.worstFindings() {
+		row(c.name, f)
+	}
+	if strings.Contains(r.String(), "secret") {
+		w.Errorf("a password is in the report:\n%s", r)
+	}
+	keep.restore(w.T)
+}
+
 // Files that others may read or write. The command that doctor names is run.
 func TestFiles(t *testing.T) {
 	t.Parallel()
@@ -94,17 +110,7 @@ func TestConfiguration(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := &world{T: t, auth: w.auth}
-			keep := snapshot(t, w.auth.Dir)
-			c.bend(w)
-			r := w.doctor()
-			r.says(t, c.wants...)
-			for _, f := range r.worstFindings() {
-				row(c.name, f)
-			}
-			if strings.Contains(r.String(), "secret") {
-				t.Errorf("a password is in the report:\n%s", r)
-			}
-			keep.restore(t)
+			c.shows(w)
 			w.doctor().says(t)
 		})
 	}
@@ -141,14 +147,7 @@ func TestDatabase(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := &world{T: t, auth: w.auth}
-			keep := snapshot(t, w.auth.Dir)
-			c.bend(w)
-			r := w.doctor()
-			r.says(t, c.wants...)
-			for _, f := range r.worstFindings() {
-				row(c.name, f)
-			}
-			keep.restore(t)
+			c.shows(w)
 		})
 	}
 }

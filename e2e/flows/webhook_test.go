@@ -1,7 +1,6 @@
 package flows_test
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -103,32 +102,6 @@ func replace(t testing.TB, file, text string) {
 	}
 }
 
-// granted is what a token holds, as scopes.
-func granted(t testing.TB, answer harness.Answer) string {
-	t.Helper()
-	if answer.Status != http.StatusOK {
-		t.Fatalf("status %d: %s", answer.Status, answer.Body)
-	}
-	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(answer.Token, ".")[1])
-	if err != nil {
-		t.Fatal(err)
-	}
-	var claims struct {
-		Access []struct {
-			Type, Name string
-			Actions    []string
-		}
-	}
-	if err := json.Unmarshal(payload, &claims); err != nil {
-		t.Fatal(err)
-	}
-	var scopes []string
-	for _, a := range claims.Access {
-		scopes = append(scopes, a.Type+":"+a.Name+":"+strings.Join(a.Actions, ","))
-	}
-	return strings.Join(scopes, " ")
-}
-
 // wantUnavailable checks that a request was answered 503, in a way that clients understand, and without a token.
 func wantUnavailable(t testing.TB, what string, answer harness.Answer) {
 	t.Helper()
@@ -192,7 +165,7 @@ func TestWebhookOfTheDocumentationFreezes(t *testing.T) {
 				want, denied = "repository:prod/app:pull repository:team/app:pull,push", "acl.webhook"
 			}
 			line := audited(t, a, answer)
-			if got := granted(t, answer); got != want || line.Granted != want || strings.Join(line.DeniedBy, " ") != denied {
+			if got := answer.Granted(t); got != want || line.Granted != want || strings.Join(line.DeniedBy, " ") != denied {
 				t.Errorf("on a %s %q, want %q; audit %+v", today, got, want, line)
 			}
 		})
@@ -223,7 +196,7 @@ may("push") if "backend" in input.user.groups
 	fails(t, "push by somebody else", "UNAUTHORIZED")(bob.push(ref))
 	answer := a.Ask(t, "bob", bobPassword, a.Service, "repository:team/app:pull,push,delete")
 	line := audited(t, a, answer)
-	if got := granted(t, answer); got != "repository:team/app:pull" || line.Outcome != "partial" || strings.Join(line.DeniedBy, " ") != "acl.webhook" || strings.Join(line.AllowedBy, " ") != "team" {
+	if got := answer.Granted(t); got != "repository:team/app:pull" || line.Outcome != "partial" || strings.Join(line.DeniedBy, " ") != "acl.webhook" || strings.Join(line.AllowedBy, " ") != "team" {
 		t.Errorf("%q, audit %+v", got, line)
 	}
 
@@ -238,7 +211,7 @@ access if input.user.name == "alice"
 
 	// Not asked: nothing is granted, or nothing was asked for.
 	before := metric(t, a, `authserver_webhook_requests_total{outcome="answered"}`)
-	if got := granted(t, a.Ask(t, "bob", bobPassword, a.Service, "repository:secret/app:pull")); got != "" {
+	if got := a.Ask(t, "bob", bobPassword, a.Service, "repository:secret/app:pull").Granted(t); got != "" {
 		t.Errorf("the policy grants nothing, the token %s", got)
 	}
 	succeeds(t, "docker login")(docker{newBase(t, "docker", s.registry.Host), "unix:///nonexistent"}.login("bob", bobPassword))
@@ -262,7 +235,7 @@ func TestWebhookAnswers(t *testing.T) {
 			}
 			return answer, cannot
 		}
-		return answer, granted(t, answer)
+		return answer, answer.Granted(t)
 	}
 	const all = "repository:team/app:pull,push" // that the policy grants to bob
 	for _, c := range []struct{ name, rules, want, reason string }{
@@ -324,7 +297,7 @@ func TestWebhookWithAToken(t *testing.T) {
 			return nil
 		})
 	}
-	if got := granted(t, ask()); got != "repository:team/app:pull,push" {
+	if got := ask().Granted(t); got != "repository:team/app:pull,push" {
 		t.Errorf("granted %q", got)
 	}
 	replace(t, file, token+"x\n")
@@ -376,7 +349,7 @@ func TestWebhookWithAClientCertificate(t *testing.T) {
 			answer := a.Ask(t, "bob", bobPassword, a.Service, "repository:team/app:pull,push")
 			if !c.good {
 				wantUnavailable(t, c.name, answer)
-			} else if got := granted(t, answer); got != "repository:team/app:pull,push" {
+			} else if got := answer.Granted(t); got != "repository:team/app:pull,push" {
 				t.Errorf("granted %q", got)
 			}
 		})
@@ -458,16 +431,7 @@ func TestWebhookOutage(t *testing.T) {
 // metric is the value of one line of the metrics; 0 when it is not there yet.
 func metric(t testing.TB, a *harness.Authserver, name string) string {
 	t.Helper()
-	response, err := http.Get(a.Ops + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(a.Metrics(t)) {
 		if value, ok := strings.CutPrefix(line, name+" "); ok {
 			return strings.TrimSpace(value)
 		}

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -180,6 +181,47 @@ type Answer struct {
 	ExpiresIn   int         `json:"expires_in"`
 	// RefreshToken is there when it was asked for and there is one.
 	RefreshToken string `json:"refresh_token"`
+}
+
+// Granted is what the token of an answer holds, as scopes.
+func (a Answer) Granted(t testing.TB) string {
+	t.Helper()
+	if a.Status != http.StatusOK {
+		t.Fatalf("status %d: %s", a.Status, a.Body)
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(a.Token, ".")[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var claims struct {
+		Access []struct {
+			Type, Name string
+			Actions    []string
+		}
+	}
+	if err := json.Unmarshal(payload, &claims); err != nil {
+		t.Fatal(err)
+	}
+	var scopes []string
+	for _, a := range claims.Access {
+		scopes = append(scopes, a.Type+":"+a.Name+":"+strings.Join(a.Actions, ","))
+	}
+	return strings.Join(scopes, " ")
+}
+
+// Metrics is what /metrics shows.
+func (a *Authserver) Metrics(t testing.TB) string {
+	t.Helper()
+	response, err := http.Get(a.Ops + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 // Ask asks the token endpoint like most clients do. An empty user is anonymous.

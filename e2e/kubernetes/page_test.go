@@ -123,7 +123,11 @@ func kustomizeHA(t *testing.T, c *cluster.Cluster) {
 func pullsByPage(t *testing.T, c *cluster.Cluster, user, password string) {
 	t.Helper()
 	r := newReader(t, c)
-	put(t, r.file("pull-secret.json"), credentials(t, user, password))
+	if err := os.Mkdir(r.file("pull"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	put(t, r.file("pull/config.json"), credentials(t, user, password))
+	put(t, r.file("cluster.token"), password)
 	r.follows(t, kubeletPage, "kubelet", func(string) {})
 	c.Kubectl(t, "run", "app", "--image="+registry+"/"+user+"/app:1", "--image-pull-policy=Always")
 	c.Kubectl(t, "wait", "--for=condition=Ready", "pod/app", "--timeout=1m")

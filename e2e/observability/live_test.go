@@ -316,13 +316,13 @@ func everyMetricIsKnown(t *testing.T, s *scene) {
 	for _, r := range rules(t) {
 		use(r.Alert, r.Expr)
 	}
-	page := string(harness.ReadFile(t, filepath.Join(harness.Root(t), "..", "docs", "operations.md")))
+	page := string(harness.ReadFile(t, filepath.Join(harness.Root(t), "..", "docs", "reference", "metrics.md")))
 	family := regexp.MustCompile(`_(bucket|count|sum)$`)
 	documented := map[string]bool{}
 	for _, name := range regexp.MustCompile("authserver_[a-z_]+").FindAllString(page, -1) {
 		documented[name] = true
 		if !there[name] && !there[name+"_count"] {
-			t.Errorf("docs/operations.md: there is no %s", name)
+			t.Errorf("docs/reference/metrics.md: there is no %s", name)
 		}
 	}
 	for name := range there {
@@ -334,7 +334,7 @@ func everyMetricIsKnown(t *testing.T, s *scene) {
 			continue
 		}
 		if !documented[base] {
-			t.Errorf("docs/operations.md does not say what %s is", base)
+			t.Errorf("docs/reference/metrics.md does not have %s is", base)
 		}
 		if !used[name] && !used[base+"_bucket"] {
 			t.Errorf("neither the dashboard nor an alert shows %s", name)

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds the registries, or those named: build.sh [2.5.2 2.8.3 3.0.0 3.1.2 debian notary].
 # "debian" is Debian's docker-registry, 2.8.2; "notary" is Notary's server.
-# Each is a Go module of its own, because the versions exclude one another.
+# Each is a Go module of its own, because the versions exclude one another; the code is in _shared.
 # Nothing happens for a binary that is newer than its sources.
 set -eu
 
@@ -29,7 +29,7 @@ for version; do
 		;;
 	esac
 	binary=$bin/registry-$version
-	if [ -x "$binary" ] && [ -z "$(find "v$version" build.sh -newer "$binary")" ]; then
+	if [ -x "$binary" ] && [ -z "$(find -L "v$version" build.sh -newer "$binary")" ]; then
 		continue
 	fi
 	echo "building registry $version"

@@ -396,7 +396,7 @@ func TestADamagedLeafIsReplacedWithAWarning(t *testing.T) {
 			key, crt, root := filepath.Join(dir, "chain/es256.key"), filepath.Join(dir, "chain/es256.crt"), filepath.Join(dir, "root.crt")
 			c.damage(key, crt, stranger(t, k))
 			ring := open(t, k)
-			want := "the signing key " + key + " was replaced: " + c.want(key, crt, root)
+			want := "the signing key " + key + " cannot be used and is replaced: " + c.want(key, crt, root)
 			if len(ring.Warnings) != 1 || !strings.HasPrefix(ring.Warnings[0], want) {
 				t.Errorf("got  %q\nwant %q", ring.Warnings, want)
 			}

@@ -27,7 +27,7 @@ func (o *opening) leaf(into *slot, algorithm string) error {
 		return nextErr
 	case nextErr != nil: // half of one, which a dying process left, or one that was damaged; it has signed nothing
 		if !errors.Is(nextErr, fs.ErrNotExist) {
-			o.warn("the next signing key %s cannot be used and was removed: %v", o.shelf.Where(into.nextName()+keySuffix), nextErr)
+			o.warn("the next signing key %s cannot be used and is removed: %v", o.shelf.Where(into.nextName()+keySuffix), nextErr)
 		}
 		if err := o.drop(into.nextName()); err != nil {
 			return err
@@ -59,7 +59,7 @@ func (o *opening) leaf(into *slot, algorithm string) error {
 				return err
 			}
 		} else if !errors.Is(err, fs.ErrNotExist) {
-			o.warn("the signing key %s was replaced: %v", o.shelf.Where(into.name+keySuffix), err)
+			o.warn("the signing key %s cannot be used and is replaced: %v", o.shelf.Where(into.name+keySuffix), err)
 		}
 		if current, err = o.makeLeaf(into.name, algorithm, o.now); err != nil {
 			return err

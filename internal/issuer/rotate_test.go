@@ -575,7 +575,7 @@ func TestANextKeyThatCannotBeUsedIsLeftOutAndNotActivated(t *testing.T) {
 		one := openAt(t, due, c).For("registry").ID
 		write(t, filepath.Join(dir, "chain/es256.next.key"), 0o600, "x")
 		ring := openAt(t, due, c)
-		if len(ring.Warnings) != 1 || !strings.Contains(ring.Warnings[0], "cannot be used and was removed") || ring.For("registry").ID != one || ring.NextFor("registry") == nil {
+		if len(ring.Warnings) != 1 || !strings.Contains(ring.Warnings[0], "cannot be used and is removed") || ring.For("registry").ID != one || ring.NextFor("registry") == nil {
 			t.Errorf("warnings %q, published %v", ring.Warnings, published(ring, "registry"))
 		}
 		if again := openAt(t, due, c); len(again.Warnings) > 0 || again.NextFor("registry").ID != ring.NextFor("registry").ID {
