@@ -92,7 +92,7 @@ func answered(conn net.Conn) (string, error) {
 }
 
 func dial(a *harness.Authserver) (*net.TCPConn, error) {
-	conn, err := net.Dial("tcp", "127.0.0.1:"+portOf(a.URL))
+	conn, err := net.Dial("tcp", strings.TrimPrefix(a.URL, "http://"))
 	if err != nil {
 		return nil, err
 	}

@@ -36,7 +36,7 @@ missing openssl && packages="$packages openssl"
 /usr/bin/python3 -c 'import jwt, cryptography' 2>/dev/null || packages="$packages python3-jwt python3-cryptography"
 missing nginx && packages="$packages nginx-light"
 missing iptables && packages="$packages iptables"
-missing nginx && packages="$packages nginx-light" # a proxy that doctor is to find fault with
+missing haproxy && packages="$packages haproxy"
 missing ip && packages="$packages iproute2"
 missing busybox && packages="$packages busybox-static"
 [ -e /etc/ssl/certs/ca-certificates.crt ] || packages="$packages ca-certificates"
@@ -83,7 +83,7 @@ fi
 
 # --- all there? ----------------------------------------------------------
 PATH=$bin:$PATH
-for client in docker dockerd podman buildah skopeo containerd ctr crane regctl oras helm prometheus promtool jq curl script openssl nginx; do
+for client in docker dockerd podman buildah skopeo containerd ctr crane regctl oras helm prometheus promtool jq curl script openssl nginx haproxy; do
 	if wanted "$client" && missing "$client"; then
 		echo "install.sh: $client is still missing" >&2
 		exit 1
