@@ -460,40 +460,6 @@ func TestNoMoreThanSoManyAtOnce(t *testing.T) {
 	}
 }
 
-// Too many questions are our own trouble: they end without an answer, and are not held against who is asked.
-func TestNoTurnIsNoFailure(t *testing.T) {
-	asked, release := make(chan struct{}), make(chan struct{})
-	s := serve(t, func(w http.ResponseWriter, _ *http.Request) {
-		asked <- struct{}{}
-		<-release
-		_, _ = io.WriteString(w, `{"result": true}`)
-	})
-	w, seen := client(t, s.URL, func(c *webhook.Config) { c.Parallel, c.Timeout = 1, 4*time.Second })
-	first := make(chan error)
-	go func() {
-		_, err := w.Review(context.Background(), question())
-		first <- err
-	}()
-	<-asked
-	var all sync.WaitGroup
-	for range 8 {
-		all.Go(func() {
-			if _, err := w.Review(context.Background(), question()); err == nil || !strings.Contains(err.Error(), "not asked, too many questions are under way") {
-				t.Errorf("no turn: %v", err)
-			}
-		})
-	}
-	all.Wait()
-	close(release)
-	if err := <-first; err != nil {
-		t.Errorf("the one that had its turn: %v", err)
-	}
-	list, states := seen.list()
-	if want := append(slices.Repeat([]string{webhook.Busy}, 8), webhook.Answered); !slices.Equal(list, want) || len(states) > 0 {
-		t.Errorf("observed %v, states %v", list, states)
-	}
-}
-
 // A server that restarts closes connections that we keep; the question is asked again on a new one.
 func TestAConnectionThatWasClosedMeanwhileIsNoFailure(t *testing.T) {
 	s := serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"result": true}`) })
