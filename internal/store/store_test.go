@@ -39,7 +39,7 @@ func engines(t *testing.T, test func(t *testing.T, c store.Config)) {
 }
 
 func sqliteConfig(t *testing.T) store.Config {
-	return store.Config{URL: "sqlite:authserver.db", Dir: t.TempDir(), Timeout: 5 * time.Second}
+	return store.Config{URL: "sqlite:authserver.db", Dir: t.TempDir(), Timeout: time.Minute}
 }
 
 func postgresConfig(t *testing.T) store.Config {
@@ -61,7 +61,7 @@ func postgresConfig(t *testing.T) store.Config {
 	})
 	u, _, _ := strings.Cut(postgres(), "?")
 	u = u[:strings.LastIndexByte(u, '/')+1] + name
-	return store.Config{URL: u + "?sslmode=disable", MaxConnections: 5, Timeout: 5 * time.Second}
+	return store.Config{URL: u + "?sslmode=disable", MaxConnections: 5, Timeout: time.Minute}
 }
 
 func open(t *testing.T, c store.Config) *store.Store {
@@ -387,7 +387,7 @@ func TestAFolderIsRelativeToTheWorkingDirectoryAndHasAnyName(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, name := range []string{"authserver.db", "./x/authserver.db", "a b.db"} {
-			c := store.Config{URL: "sqlite:" + name, Dir: dir, Timeout: 5 * time.Second}
+			c := store.Config{URL: "sqlite:" + name, Dir: dir, Timeout: time.Minute}
 			must(t, open(t, c).AddAccount(t.Context(), users.Account{Name: "a", Kind: users.KindUser, Created: now}))
 			if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Size() == 0 {
 				t.Errorf("%q in %q: %v, %v", name, dir, info, err)
@@ -405,7 +405,7 @@ func TestBadAddresses(t *testing.T) {
 		"sqlite:missing/folder/authserver.db": "no such file or directory",
 		"postgres://u:hunter2@127.0.0.1:1/d":  "connection refused",
 	} {
-		_, err := store.Open(t.Context(), store.Config{URL: url, Dir: t.TempDir(), Timeout: time.Second, MaxConnections: 1})
+		_, err := store.Open(t.Context(), store.Config{URL: url, Dir: t.TempDir(), Timeout: time.Minute, MaxConnections: 1})
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v", url, err)
 		}
@@ -537,7 +537,7 @@ func askingForPassword(t *testing.T) (address string, given <-chan string) {
 func TestThePasswordFileOfPostgreSQLIsRead(t *testing.T) {
 	address, given := askingForPassword(t)
 	file := filepath.Join(t.TempDir(), "password")
-	c := store.Config{URL: "postgres://u:of-the-url@" + address + "/d?sslmode=disable", MaxConnections: 1, Timeout: 5 * time.Second}
+	c := store.Config{URL: "postgres://u:of-the-url@" + address + "/d?sslmode=disable", MaxConnections: 1, Timeout: time.Minute}
 	for text, want := range map[string]string{"": "of-the-url", "hunter2": "hunter2", "hunter2\n": "hunter2", "hunter2\r\n": "hunter2", " hunter 2 \n": " hunter 2 "} {
 		c.PasswordFile = ""
 		if text != "" {

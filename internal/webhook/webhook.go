@@ -191,10 +191,10 @@ func (c *Client) ask(asker context.Context, q Question, body []byte) (scope.Set,
 			return nil, unclearError{err}
 		}
 		return set, nil
-	case errors.Is(err, errBusy):
-		return nil, err
 	case errors.Is(asker.Err(), context.Canceled):
 		return nil, errGone
+	case errors.Is(err, errBusy):
+		return nil, err
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("no answer in %s", c.config.Timeout)
 	}
@@ -203,18 +203,21 @@ func (c *Client) ask(asker context.Context, q Question, body []byte) (scope.Set,
 
 // post sends the question and returns the answer's body.
 func (c *Client) post(ctx context.Context, id string, body []byte) ([]byte, error) {
-	// Half of the time at most goes to waiting for a turn. Who gets one with little time left would take it from the next, to no
-	// avail, and under steady overload nobody would get an answer.
-	turn := time.NewTimer(c.config.Timeout / 2)
-	defer turn.Stop()
+	// A turn that is free is taken, whatever the time: select picks at random, and after a stall the wait could be over as well.
 	select {
 	case c.slots <- struct{}{}:
-		defer func() { <-c.slots }()
-	case <-turn.C:
-		return nil, errBusy
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	default:
+		// Half of the time at most goes to waiting for a turn. Who gets one with little time left would take it from the next, to no
+		// avail, and under steady overload nobody would get an answer.
+		turn, cancel := context.WithTimeout(ctx, c.config.Timeout/2)
+		defer cancel()
+		select {
+		case c.slots <- struct{}{}:
+		case <-turn.Done(): // by the asker's own time, too: what was not asked is not held against who is asked
+			return nil, errBusy
+		}
 	}
+	defer func() { <-c.slots }()
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.config.URL, bytes.NewReader(body))
 	if err != nil {
 		return nil, withoutURL(err)
