@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -217,6 +218,21 @@ func (p *Process) Ended() <-chan struct{} { return p.done }
 
 // PID is its number.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Children are the numbers of the processes that its first thread has started.
+func (p *Process) Children(t testing.TB) (pids []int) {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", p.PID()))
+	if err != nil {
+		t.Error(err)
+	}
+	for _, child := range strings.Fields(string(text)) {
+		if pid, err := strconv.Atoi(child); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
 
 // Freeze stops the process as it is; Thaw lets it go on.
 func (p *Process) Freeze(t testing.TB) { p.mustSignal(t, syscall.SIGSTOP) }
