@@ -16,4 +16,4 @@ if [ ! -e "$policy" ]; then
 fi
 export DEBIAN_FRONTEND=noninteractive
 apt-get -qq update </dev/null
-apt-get -qq install -y --no-install-recommends "$@" </dev/null >/dev/null
+apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "$@" </dev/null >/dev/null

@@ -111,7 +111,7 @@ func program(t testing.TB, root string) {
 
 // inside is a process that sees nothing but root, as the image's user and without any capability.
 func inside(root string) *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Chroot: root, Credential: &syscall.Credential{Uid: user, Gid: user, Groups: []uint32{user}}, Pdeathsig: syscall.SIGTERM}
+	return &syscall.SysProcAttr{Chroot: root, Credential: &syscall.Credential{Uid: user, Gid: user, Groups: []uint32{user}}}
 }
 
 // environment is what the manifest gives the container, with Secrets looked up.

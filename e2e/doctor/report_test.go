@@ -63,7 +63,7 @@ func (w *world) runAs(change func(*exec.Cmd), args ...string) outcome {
 	cmd := exec.Command(harness.Program(w, "authserver"), append([]string{"doctor", "--config", w.config()}, args...)...)
 	cmd.Env = append(os.Environ(), w.env...)
 	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &stdout, &stderr, time.Second
+	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &stdout, &stderr, 30*time.Second
 	if change != nil {
 		change(cmd)
 	}

@@ -42,6 +42,16 @@ func newWorld(t *testing.T, version string, o harness.Options) *world {
 	return w
 }
 
+// aside is the world in which doctor reads a copy of authserver's folder. What is changed there the running server does not
+// know, however long doctor takes.
+func (w *world) aside() *world {
+	w.Helper()
+	c, auth := *w, *w.auth
+	c.auth, auth.Dir = &auth, filepath.Join(w.TempDir(), "auth")
+	harness.MustRun(w, nil, "", "cp", "-a", w.auth.Dir, auth.Dir)
+	return &c
+}
+
 func (w *world) config() string { return filepath.Join(w.auth.Dir, "authserver.yaml") }
 
 // change edits a file.
@@ -187,10 +197,13 @@ func (w *world) pulls() error {
 // listen serves in this process, as the far side of a network.
 func (w *world) listen(h http.Handler) (address string) {
 	w.Helper()
-	port := harness.FreePort(w)
-	server := &http.Server{Addr: fmt.Sprintf("127.0.0.1:%d", port), Handler: h}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		w.Fatal(err)
+	}
+	server := &http.Server{Handler: h}
 	done := make(chan struct{})
-	go func() { defer close(done); server.ListenAndServe() }()
+	go func() { defer close(done); server.Serve(listener) }()
 	w.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
@@ -199,42 +212,7 @@ func (w *world) listen(h http.Handler) (address string) {
 		}
 		<-done
 	})
-	address = fmt.Sprintf("http://localhost:%d", port)
-	for range 100 {
-		if c, err := net.Dial("tcp", server.Addr); err == nil {
-			c.Close()
-			break
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	return address
+	return fmt.Sprintf("http://localhost:%d", listener.Addr().(*net.TCPAddr).Port)
 }
 
 func (w *world) aYearAgo() time.Time { return time.Now().AddDate(-1, 0, 0) }
-
-// kept is the content of files, to be put back.
-type kept map[string][]byte
-
-func snapshot(t *testing.T, dir string) kept {
-	t.Helper()
-	files := kept{}
-	for _, pattern := range []string{"*.yaml", "*.htpasswd", "data/*.crt", "data/*.key", "data/*/*.crt", "data/*/*.key"} {
-		names, err := filepath.Glob(filepath.Join(dir, pattern))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, name := range names {
-			files[name] = harness.ReadFile(t, name)
-		}
-	}
-	return files
-}
-
-func (k kept) restore(t *testing.T) {
-	t.Helper()
-	for name, text := range k {
-		if err := os.WriteFile(name, text, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-}

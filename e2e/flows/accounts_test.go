@@ -34,6 +34,10 @@ func TestEveryClientUsesAccountsAndTokens(t *testing.T) {
 			for _, client := range clients {
 				t.Run(client.name, func(t *testing.T) {
 					user, image := client.name, s.ref(client.name+"/app:1.0.0")
+					becomes := func(t *testing.T, status int, user, password string) {
+						t.Helper()
+						becomes(t, "the change", status, func() harness.Answer { return s.auth.Ask(t, user, password, s.auth.Service) })
+					}
 					s.auth.AddUser(t, user, "first password")
 					works := func(t *testing.T, c interface {
 						push(string) (string, error)
@@ -49,6 +53,7 @@ func TestEveryClientUsesAccountsAndTokens(t *testing.T) {
 						succeeds(t, "login")(c.login(user, "first password"))
 						works(t, c)
 						s.auth.Command(t, "second password\n", "user", "passwd", user, "--password-stdin")
+						becomes(t, http.StatusUnauthorized, user, "first password")
 						fails(t, "pull with a password that was changed", client.wrongPassword)(c.pull(image))
 					})
 
@@ -58,6 +63,7 @@ func TestEveryClientUsesAccountsAndTokens(t *testing.T) {
 						succeeds(t, "login")(c.login(user, token))
 						works(t, c)
 						s.auth.Command(t, "", "token", "revoke", id)
+						becomes(t, http.StatusUnauthorized, user, token)
 						fails(t, "pull with a token that was revoked", client.wrongPassword)(c.pull(image))
 
 						narrow, _ := s.auth.AccessToken(t, user, "narrow", "--scope", "repository:"+user+"/**:pull")
@@ -79,13 +85,18 @@ func TestEveryClientUsesAccountsAndTokens(t *testing.T) {
 						}
 						keep()
 						works(t, c)
+						_, login := c.kept()
 						s.auth.Command(t, "", "user", "disable", user)
+						becomes(t, http.StatusUnauthorized, "", login)
 						fails(t, "pull of who is locked out", client.wrongPassword)(c.pull(image))
 						s.auth.Command(t, "", "user", "enable", user)
+						becomes(t, http.StatusOK, user, "second password")
 						fails(t, "pull with a login from before the lock", client.wrongPassword)(c.pull(image))
 						keep()
 						succeeds(t, "pull after a new login")(c.pull(image))
+						_, login = c.kept()
 						s.auth.Command(t, "", "user", "remove", user)
+						becomes(t, http.StatusUnauthorized, "", login)
 						fails(t, "pull of who was removed", client.wrongPassword)(c.pull(image))
 					})
 				})
@@ -160,9 +171,9 @@ func TestLoginsEnd(t *testing.T) {
 				t.Helper()
 				for _, list := range credentials {
 					for _, c := range list {
-						answer := c.ask()
-						if answer.Status != status || (answer.Token != "") != (status == http.StatusOK) {
-							t.Errorf("%s: %s: status %d, want %d: %s", when, c.name, answer.Status, status, answer.Body)
+						answer := becomes(t, when+": "+c.name, status, c.ask)
+						if (answer.Token != "") != (status == http.StatusOK) {
+							t.Errorf("%s: %s: status %d: %s", when, c.name, answer.Status, answer.Body)
 						}
 					}
 				}

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"authserver/e2e/harness"
 )
@@ -58,6 +59,24 @@ func setStage(t *testing.T, version string) stage {
 		Users:  map[string]string{"alice": alicePassword, "bob": bobPassword},
 	})
 	return stage{auth, harness.StartRegistry(t, version, auth)}
+}
+
+// giveUp ends what waits for a change that comes soon.
+const giveUp = 30 * time.Second
+
+// becomes asks until the answer has this status: a server sees a moment later what a command has changed, on a busy machine
+// a longer one.
+func becomes(t *testing.T, what string, status int, ask func() harness.Answer) harness.Answer {
+	t.Helper()
+	for deadline := time.Now().Add(giveUp); ; time.Sleep(100 * time.Millisecond) {
+		answer := ask()
+		if answer.Status == status {
+			return answer
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: still status %d, want %d: %s", what, answer.Status, status, answer.Body)
+		}
+	}
 }
 
 // ref is the full name of an image in the registry.

@@ -35,13 +35,13 @@ rules:
     actions: [pull]
 `
 
-// askOPA starts an authserver that asks at url; sets are further settings.
+// askOPA starts an authserver that asks at url, and waits as long as it may; sets are further settings.
 func askOPA(t testing.TB, url string, sets ...string) *harness.Authserver {
 	t.Helper()
 	return harness.StartAuthserver(t, harness.Options{
 		Policy: webhookPolicy,
 		Users:  map[string]string{"alice": alicePassword, "bob": bobPassword},
-		Set:    append([]string{"acl.webhook.url=" + url}, sets...),
+		Set:    append([]string{"acl.webhook.url=" + url, "acl.webhook.timeout=8s"}, sets...),
 	})
 }
 
@@ -364,7 +364,7 @@ func TestWebhookOutage(t *testing.T) {
 		return harness.StartOPA(t, port, "run", "--server", "--addr", "127.0.0.1:8181", rego)
 	}
 	opa := start()
-	a := askOPA(t, "http://"+opa.Host+"/v1/data/registry/access")
+	a := askOPA(t, "http://"+opa.Host+"/v1/data/registry/access", "acl.webhook.pause=20s") // longer than it takes to see that it is not asked
 	s := stage{a, harness.StartRegistry(t, "3.1.2", a)}
 	c := s.craneAs(t, "bob", bobPassword)
 	login := docker{newBase(t, "docker", s.registry.Host), "unix:///nonexistent"}
@@ -419,7 +419,7 @@ func TestWebhookOutage(t *testing.T) {
 	}
 	answer := ask()
 	wantUnavailable(t, "OPA hangs", answer)
-	if line := audited(t, a, answer); !strings.Contains(line.Reason, "no answer in 2s") {
+	if line := audited(t, a, answer); !strings.Contains(line.Reason, "no answer in 8s") {
 		t.Errorf("reason %q", line.Reason)
 	}
 	if err := opa.Signal(syscall.SIGCONT); err != nil {

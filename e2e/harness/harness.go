@@ -7,11 +7,15 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -66,15 +70,27 @@ func Program(t testing.TB, name string) string {
 	return ""
 }
 
-// FreePort is a TCP port that nobody listens on at the moment.
+// firstPort and ports are a range below those that the system gives out by itself, and that of postgres/with.sh: what is not
+// bound yet is not given to a client meanwhile.
+const firstPort, ports = 11000, 9000
+
+// port counts from somewhere, for what another test process has taken.
+var port atomic.Uint32
+
+func init() { port.Store(rand.Uint32N(ports)) }
+
+// FreePort is a TCP port that nobody listens on at the moment, and that no other call is given.
 func FreePort(t testing.TB) int {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range ports {
+		free := firstPort + int(port.Add(1)%ports)
+		if listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", free)); err == nil {
+			listener.Close()
+			return free
+		}
 	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port
+	t.Fatal("no port is free")
+	return 0
 }
 
 // Run runs a program to its end and returns what it wrote to both outputs.
@@ -113,9 +129,11 @@ type Process struct {
 	cmd  *exec.Cmd
 	done chan struct{} // closed when the process has ended
 	err  error         // valid after done
+
+	asked atomic.Bool // to end
 }
 
-// Start starts a server. Its end is shown when the test has failed.
+// Start starts a server, which has to run until it is told to end. The end of its log is shown when the test has failed.
 func Start(t testing.TB, environment []string, program string, args ...string) *Process {
 	t.Helper()
 	return start(t, nil, environment, program, args...)
@@ -143,13 +161,20 @@ func startAs(t testing.TB, attributes *syscall.SysProcAttr, environment []string
 	p.cmd.Env = append(os.Environ(), environment...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.SysProcAttr = attributes
-	if err := p.cmd.Start(); err != nil {
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread() // Pdeathsig comes when the thread ends that has started the process
+		defer runtime.UnlockOSThread()
+		err := p.cmd.Start()
+		started <- err
+		if err == nil {
+			p.err = p.cmd.Wait()
+			close(p.done)
+		}
+	}()
+	if err := <-started; err != nil {
 		t.Fatal(err)
 	}
-	go func() {
-		p.err = p.cmd.Wait()
-		close(p.done)
-	}()
 	t.Cleanup(func() {
 		if err := p.Stop(); err != nil {
 			t.Errorf("stopping %s: %v", p.name, err)
@@ -161,14 +186,17 @@ func startAs(t testing.TB, attributes *syscall.SysProcAttr, environment []string
 	return p
 }
 
-// Stop asks the process to stop and waits. A second call does nothing.
+// Stop asks the process to stop and waits. A second call does nothing; that it has ended unasked is an error.
 func (p *Process) Stop() error {
 	select {
 	case <-p.done:
+		if !p.asked.Load() {
+			return fmt.Errorf("it has ended by itself: %v", p.err)
+		}
 		return nil
 	default:
 	}
-	p.cmd.Process.Signal(syscall.SIGTERM)
+	p.Signal(syscall.SIGTERM)
 	select {
 	case <-p.done:
 		return p.err
@@ -181,7 +209,7 @@ func (p *Process) Stop() error {
 
 // Kill ends the process without a warning.
 func (p *Process) Kill() {
-	p.cmd.Process.Kill()
+	p.Signal(syscall.SIGKILL)
 	<-p.done
 }
 
@@ -190,6 +218,21 @@ func (p *Process) Ended() <-chan struct{} { return p.done }
 
 // PID is its number.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Children are the numbers of the processes that its first thread has started.
+func (p *Process) Children(t testing.TB) (pids []int) {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", p.PID()))
+	if err != nil {
+		t.Error(err)
+	}
+	for _, child := range strings.Fields(string(text)) {
+		if pid, err := strconv.Atoi(child); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
 
 // Freeze stops the process as it is; Thaw lets it go on.
 func (p *Process) Freeze(t testing.TB) { p.mustSignal(t, syscall.SIGSTOP) }
@@ -205,7 +248,13 @@ func (p *Process) mustSignal(t testing.TB, s os.Signal) {
 }
 
 // Signal sends a signal.
-func (p *Process) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
+func (p *Process) Signal(s os.Signal) error {
+	err := p.cmd.Process.Signal(s)
+	if err == nil && s != syscall.SIGHUP && s != syscall.SIGSTOP && s != syscall.SIGCONT {
+		p.asked.Store(true)
+	}
+	return err
+}
 
 // Log is everything that the process has written so far.
 func (p *Process) Log() string {

@@ -97,7 +97,7 @@ func (p *Postgres) Crash(t testing.TB) { p.end(t, syscall.SIGQUIT) }
 // Kill ends the postmaster with SIGKILL, as the kernel does when memory runs out. Its children notice, and end.
 func (p *Postgres) Kill(t testing.TB) {
 	t.Helper()
-	children := p.children(t)
+	children := p.Children(t)
 	p.Process.Kill()
 	for _, child := range children {
 		for syscall.Kill(child, 0) == nil {
@@ -143,21 +143,7 @@ func (p *Postgres) signalAll(t testing.TB, s syscall.Signal) {
 	if err := p.Signal(s); err != nil { // first: when it is stopped it has no more children
 		t.Error(err)
 	}
-	for _, child := range p.children(t) {
+	for _, child := range p.Children(t) {
 		_ = syscall.Kill(child, s) // may have ended
 	}
-}
-
-func (p *Postgres) children(t testing.TB) (pids []int) {
-	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", p.PID()))
-	if err != nil {
-		t.Error(err)
-	}
-	for _, child := range strings.Fields(string(text)) {
-		if pid, err := strconv.Atoi(child); err == nil {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
 }

@@ -63,7 +63,7 @@ func setScene(t *testing.T) *scene {
 	s.a = harness.StartAuthserver(t, harness.Options{
 		Policy: policy, Database: s.database.URL, RefreshTokens: true,
 		Set: []string{
-			"audit.output=file:" + s.audit, "acl.webhook.url=" + webhook.URL, "acl.webhook.pause=100ms", "tracing.endpoint=" + webhook.URL + "/v1/traces", "tracing.sample_one_in=1",
+			"audit.output=file:" + s.audit, "acl.webhook.url=" + webhook.URL, "acl.webhook.timeout=8s", "acl.webhook.pause=100ms", "tracing.endpoint=" + webhook.URL + "/v1/traces", "tracing.sample_one_in=1",
 			"passwords.parallel=1", "passwords.bcrypt_cost=10", "throttle.account_failures=5", "throttle.network_failures=1000000",
 		},
 	})
@@ -203,11 +203,14 @@ func TestPrometheus(t *testing.T) {
 	p.awaitFiring(t, "AuthserverTLSCertificateExpires", "AuthserverTLSCertificateExpiresNow")
 	time.Sleep(5 * time.Second)
 	machine := []string{"AuthserverDiskFull", "AuthserverSlow", "AuthserverDatabaseSlow"}
-	for _, name := range p.firing(t) {
-		if !strings.HasPrefix(name, "AuthserverTLSCertificate") && !slices.Contains(machine, name) {
-			t.Errorf("%s fires, and nothing is broken", name)
+	p.Await(t, func() error { // a hiccup of the machine passes
+		for _, name := range p.firing(t) {
+			if !strings.HasPrefix(name, "AuthserverTLSCertificate") && !slices.Contains(machine, name) {
+				return fmt.Errorf("%s fires, and nothing is broken", name)
+			}
 		}
-	}
+		return nil
+	})
 
 	// One fault after the other.
 	if err := s.b.Stop(); err != nil {
@@ -255,9 +258,7 @@ func TestPrometheus(t *testing.T) {
 		t.Error(err)
 	}
 	p.awaitFiring(t, "AuthserverDown")
-	if slices.Contains(p.firing(t), "AuthserverNoneReady") {
-		t.Error("AuthserverNoneReady fires, and one is")
-	}
+	p.awaitQuiet(t, "AuthserverNoneReady") // one is
 	stop()
 	if err := s.a.Stop(); err != nil {
 		t.Error(err)

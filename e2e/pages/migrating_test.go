@@ -1,12 +1,15 @@
 package pages_test
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"authserver/e2e/harness"
@@ -87,7 +90,7 @@ func (m *move) registry(host, auth string) *harness.Process {
 }
 
 // nginx is configured as the page shows, for these registries. It starts with the first, when the page has not switched yet.
-func (m *move) nginx(first, second string) {
+func (m *move) nginx(first, second string) *harness.Process {
 	m.t.Helper()
 	first, second = strings.Replace(first, "localhost", "127.0.0.1", 1), strings.Replace(second, "localhost", "127.0.0.1", 1) // nginx looks names up elsewhere
 	shown := m.shown("nginx", "# registry.conf")
@@ -116,6 +119,7 @@ http {
 	p := harness.Start(m.t, nil, harness.Program(m.t, "nginx"), "-p", dir, "-c", main)
 	p.Await(m.t, func() error { return answers("http://"+m.host+"/v2/", http.StatusUnauthorized) })
 	write(config)
+	return p
 }
 
 func answers(address string, status int) error {
@@ -159,7 +163,7 @@ func TestFromHTPasswd(t *testing.T) {
 	}
 	first, second := fmt.Sprintf("localhost:%d", harness.FreePort(t)), fmt.Sprintf("localhost:%d", harness.FreePort(t))
 	old := m.registry(first, m.shown("yaml", "# config.yml of the registry, before"))
-	m.nginx(first, second)
+	nginx := m.nginx(first, second)
 	image := harness.MakeImage(t, t.Name())
 	for _, r := range []*harness.Reader{m.Reader, alice} {
 		m.must(r, `echo "$PASSWORD" | docker login -u alice --password-stdin registry.example.com`)
@@ -167,13 +171,13 @@ func TestFromHTPasswd(t *testing.T) {
 	m.must(alice, "crane push "+image.Archive+" registry.example.com/team/app:1 && docker pull registry.example.com/team/app:1")
 
 	// Somebody works all the time.
-	stop, done := make(chan bool), make(chan int)
+	stop, done := make(chan bool), make(chan bool)
+	var pulls atomic.Int32
 	go func() {
-		n := 0
-		for ; ; n++ {
+		defer close(done)
+		for ; ; pulls.Add(1) {
 			select {
 			case <-stop:
-				done <- n
 				return
 			default:
 			}
@@ -187,11 +191,29 @@ func TestFromHTPasswd(t *testing.T) {
 	m.follow("check")
 	m.registry(second, m.shown("yaml", "# config.yml of the registry, after"))
 	m.newReader("localhost:5006", second).Follow(harness.Documented(t, "docs/migrating/htpasswd.md", "second"))
+	before := nginx.Children(t)
 	m.follow("switch")
 	m.follow("after")
+	// The first registry is needed until the last process of before the switch has ended, and with it the pull of that time.
+	nginx.Await(t, func() error {
+		for _, worker := range nginx.Children(t) {
+			if slices.Contains(before, worker) {
+				return errors.New("it still serves with the configuration of before the switch")
+			}
+		}
+		return nil
+	})
+	begun := pulls.Load()
+	nginx.Await(t, func() error {
+		if pulls.Load() == begun {
+			return errors.New("a pull does not end")
+		}
+		return nil
+	})
 	m.follow("finish")
 	close(stop)
-	if n := <-done; n < 5 {
+	<-done
+	if n := pulls.Load(); n < 5 {
 		t.Errorf("only %d pulls during the move", n)
 	}
 	if err := old.Stop(); err != nil {

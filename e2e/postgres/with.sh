@@ -14,7 +14,7 @@ if [ -z "$bin" ]; then
 	[ -e /etc/postgresql-common/createcluster.conf ] || echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
 	export DEBIAN_FRONTEND=noninteractive
 	apt-get -qq update </dev/null
-	apt-get -qq install -y --no-install-recommends postgresql </dev/null >/dev/null
+	apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends postgresql </dev/null >/dev/null
 	bin=$(programs)
 	if [ -z "$bin" ]; then
 		echo "with.sh: PostgreSQL is still missing" >&2
