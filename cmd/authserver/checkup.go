@@ -7,25 +7,22 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"math"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"authserver/internal/acl"
-	"authserver/internal/audit"
 	"authserver/internal/config"
 	"authserver/internal/doctor"
 	"authserver/internal/issuer"
-	"authserver/internal/metrics"
 	"authserver/internal/store"
-	"authserver/internal/users"
 )
 
 // checkUp looks at what is on this machine, and tells the subject of the wiring what it has found out. It returns nil
@@ -87,8 +84,7 @@ func (h *hand) checkGeneration(c *config.Config, file string, db *store.Store, s
 	if err := writable(c); err != nil {
 		r.Add(faults("files", err)...)
 	}
-	l := lasting{log: slog.New(slog.DiscardHandler), metrics: metrics.New("", "", ""), audit: audit.New(h.stderr), guard: users.NewGuard(users.GuardEvents{}), store: db}
-	g, err := newGeneration(c, l, nil, true)
+	g, err := h.tryGeneration(c, db)
 	if err != nil {
 		r.Add(faults("config", err)...)
 		return
@@ -97,24 +93,30 @@ func (h *hand) checkGeneration(c *config.Config, file string, db *store.Store, s
 		r.Add(fault("keys", doctor.Warning, warning, "Registries refuse the tokens of a key that they do not know, or whose certificate has ended.", doctor.Fix{Side: doctor.Ours, Where: c.Where("issuer.data_dir"), Do: "authserver key list says which keys there are; docs/keys.md, how each is replaced"}))
 	}
 	r.Add(doctor.Finding{Check: "config", What: fmt.Sprintf("%s: %s, %s, %s", file, count(len(c.Services), "service"), count(g.policy.Len(), "rule"), count(len(c.Users), "user backend"))})
-	if root := g.ring.RootFile; root != "" && c.Issuer.Keys.Store == config.KeysInDataDir {
-		if _, err := os.Stat(strings.TrimSuffix(root, ".key") + ".crt"); errors.Is(err, fs.ErrNotExist) {
-			s.NoKeys = true
-			r.Add(fault("keys", doctor.Note, "there are no keys yet in "+c.Issuer.DataDir, "They are made at the first start. What registries make of our tokens cannot be told before.", doctor.Fix{Side: doctor.Ours, Do: "authserver serve, or authserver key export"}))
-			return
-		}
-	}
 	// Not that of g, in which a key that is due has been replaced already: it is serve that does that.
 	k, err := keyConfig(c, db)
+	var ring *issuer.Keyring
 	if err == nil {
 		k.RotateEvery, k.PublishAhead, k.DryRun = math.MaxInt64, 0, true
-		s.Ring, err = issuer.OpenKeyring(k)
+		ring, err = issuer.OpenKeyring(k)
 	}
 	if err != nil {
 		r.Add(faults("keys", err)...)
 		return
 	}
-	r.Add(doctor.Finding{Check: "keys", What: fmt.Sprintf("%s; a token for every service was made and verified", count(len(g.ring.Keys()), "signing key"))})
+	kept, lacking := ring.Kept()
+	start := doctor.Fix{Side: doctor.Ours, Do: "authserver serve, or authserver key export"}
+	const why = "They are made at the first start. What registries make of our tokens cannot be told before."
+	if len(kept.Services()) == 0 {
+		s.NoKeys = true
+		r.Add(fault("keys", doctor.Note, "there are no keys yet", why, start))
+		return
+	}
+	for _, service := range lacking {
+		r.Add(fault("keys", doctor.Note, fmt.Sprintf("there is no key yet for service %q", service), why, start))
+	}
+	s.Ring = kept
+	r.Add(doctor.Finding{Check: "keys", What: fmt.Sprintf("%s; a token for every service was made and verified", count(len(kept.Keys()), "signing key"))})
 }
 
 // checkDatabase opens the database as it is; nil when there is none, or it does not answer.
@@ -167,7 +169,7 @@ func checkFiles(c *config.Config, file string, r *doctor.Report) {
 			decides = append(decides, list...)
 		}
 	}
-	secret := []string{databaseFile(c), c.Database.PasswordFile, c.ACL.Webhook.TokenFile, c.Server.TLS.KeyFile}
+	secret := []string{databaseFile(c), c.Database.PasswordFile, c.ACL.Webhook.TokenFile, c.ACL.Webhook.TLS.KeyFile, c.Server.TLS.KeyFile, c.Tracing.HeadersFile}
 	for i := range c.Users {
 		if b, err := describe(c, i); err == nil && b.file != "" {
 			decides, secret = append(decides, b.file), append(secret, b.file)
@@ -179,13 +181,11 @@ func checkFiles(c *config.Config, file string, r *doctor.Report) {
 	}
 	for _, name := range secret {
 		check(name, othersRead, "can be read by everybody on this machine", "It holds secrets, or hashes that passwords can be guessed from.", "chmod o-rwx")
-	}
-	check(c.Issuer.DataDir, 0o007, "is open to everybody on this machine", "The keys are in it.", "chmod o-rwx")
-	if u, err := url.Parse(c.Database.URL); err == nil && u.User != nil {
-		if _, has := u.User.Password(); has && strings.HasPrefix(c.Where("database.url"), file) {
-			check(file, othersRead, "has the password of database.url in it, and can be read by everybody", "", "move it to database.password_file, or chmod o-rwx")
+		if !slices.Contains(decides, name) {
+			check(name, othersWrite, "can be written by others than its owner", "Whoever can write it can put another secret in its place.", "chmod go-w")
 		}
 	}
+	check(c.Issuer.DataDir, 0o007, "is open to everybody on this machine", "The keys are in it.", "chmod o-rwx")
 	if len(r.Findings) == before {
 		r.Add(doctor.Finding{Check: "files", What: "nobody else can read what is secret or write what decides"})
 	}
@@ -239,7 +239,7 @@ func checkListeners(ctx context.Context, c *config.Config, r *doctor.Report) (pu
 
 func checkListener(ctx context.Context, c *config.Config, key, address string, r *doctor.Report) bool {
 	if strings.HasPrefix(address, "systemd:") { // where, is written in its unit
-		r.Add(doctor.Finding{Check: "listen", What: "systemd listens for " + key + " (systemctl list-sockets)"})
+		r.Add(fault("listen", doctor.Note, "systemd opens "+key+"; it was not looked at", "Where it listens, and whether it does, systemd knows alone: systemctl list-sockets."))
 		return true
 	}
 	network, target := "tcp", address

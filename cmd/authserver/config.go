@@ -16,11 +16,8 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"authserver/internal/acl"
-	"authserver/internal/audit"
 	"authserver/internal/config"
-	"authserver/internal/metrics"
 	"authserver/internal/server"
-	"authserver/internal/users"
 )
 
 func (h *hand) configCommand() *cobra.Command {
@@ -59,16 +56,12 @@ func (h *hand) configCheck() error {
 	if err != nil {
 		return err
 	}
-	l := lasting{log: slog.New(slog.DiscardHandler), metrics: metrics.New("", "", ""), audit: audit.New(h.stderr), guard: users.NewGuard(users.GuardEvents{})}
-	if err := writable(c); err != nil {
-		return err
-	}
-	g, err := newGeneration(c, l, nil, true)
-	if err != nil {
+	g, err := h.tryGeneration(c, nil)
+	if err := errors.Join(writable(c), err); err != nil {
 		return err
 	}
 	if c.Server.TLS.Enabled() {
-		if _, err := server.LoadCertificate(c.Server.TLS.CertFile, c.Server.TLS.KeyFile, l.log); err != nil {
+		if _, err := server.LoadCertificate(c.Server.TLS.CertFile, c.Server.TLS.KeyFile, slog.New(slog.DiscardHandler)); err != nil {
 			return c.Fault("server.tls.cert_file", err)
 		}
 	}

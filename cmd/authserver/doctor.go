@@ -61,6 +61,9 @@ func (h *hand) doctor(ctx context.Context, d doctorFlags) error {
 	default:
 		return misuse{fmt.Errorf("--fail-on %s is not known; it is error or warning", d.failOn)}
 	}
+	if d.as.fromStdin && d.as.login == "" {
+		return misuse{errors.New("--password-stdin is for --as USER")}
+	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxResponseHeaderBytes = 64 << 10
 	subject := &doctor.Subject{Registry: d.registry, User: d.as.login, Now: time.Now, Resolve: resolve(ctx), Client: &http.Client{

@@ -30,6 +30,10 @@ func TestDoctorOnThisMachine(t *testing.T) {
 		"a writable folder":       {mode(".", 0o777), nil, "files", "warning", []string{"can be written by everybody"}},
 		"an open data folder":     {mode("data", 0o755), nil, "files", "warning", []string{"open to everybody"}},
 		"no data folder":          {remove("data"), nil, "keys", "note", []string{"there are no keys yet"}},
+		"a pinned key not made":   {rewrite("authserver.yaml", "services:\n", "services:\n  - {name: zot.test, verifier: pinned}\n"), nil, "keys", "note", []string{"there is no key yet for service \\\"zot.test\\\""}},
+		"a readable token":        {both(write("headers", "Authorization: Bearer secret\n"), mode("headers", 0o604)), []string{"--set", "tracing.endpoint=http://127.0.0.1:1/v1/traces", "--set", "tracing.headers_file=headers"}, "files", "warning", []string{"headers", "can be read by everybody"}},
+		"a writable token":        {both(write("headers", "Authorization: Bearer secret\n"), mode("headers", 0o620)), []string{"--set", "tracing.endpoint=http://127.0.0.1:1/v1/traces", "--set", "tracing.headers_file=headers"}, "files", "warning", []string{"headers", "can be written by others"}},
+		"systemd's socket":        {nil, []string{"--set", "server.listen=systemd:nothing.socket"}, "listen", "note", []string{"was not looked at"}},
 		"no database":             {nil, nil, "database", "note", []string{"yet"}},
 		"a database away":         {nil, []string{"--set", "database.url=postgres://u@127.0.0.1:1/d"}, "database", "error", []string{"does not answer", "database.url"}},
 		"keys in one away":        {write("secret", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=\n"), []string{"--set", "database.url=postgres://u@127.0.0.1:1/d", "--set", "issuer.keys.store=database", "--set", "issuer.keys.encryption_key_file=secret"}, "keys", "note", []string{"were not looked at"}},
@@ -90,6 +94,7 @@ func TestDoctorIsAskedRightly(t *testing.T) {
 	}{
 		{[]string{"--fail-on", "note"}, exitMisuse, "it is error or warning"},
 		{[]string{"--as", "alice"}, exitMisuse, "--password-stdin"},
+		{[]string{"--password-stdin"}, exitMisuse, "--as USER"},
 		{[]string{"--registry-config", "nowhere.yml"}, exitNo, "nowhere.yml"},
 		{[]string{"--set", "server.public_url=https://localhost:1", "--fail-on", "warning"}, exitNo, "1 warning"},
 		{[]string{"more"}, exitMisuse, "more"},
@@ -116,6 +121,14 @@ func rewrite(name, old, by string) func(*testing.T, string) {
 			t.Fatalf("%s has no %q:\n%s", name, old, text)
 		}
 		write(name, strings.Replace(string(text), old, by, 1))(t, dir)
+	}
+}
+
+func both(first, then func(*testing.T, string)) func(*testing.T, string) {
+	return func(t *testing.T, dir string) {
+		t.Helper()
+		first(t, dir)
+		then(t, dir)
 	}
 }
 

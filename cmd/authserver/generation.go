@@ -18,7 +18,6 @@ import (
 	"authserver/internal/api"
 	"authserver/internal/audit"
 	"authserver/internal/config"
-	"authserver/internal/durable"
 	"authserver/internal/issuer"
 	"authserver/internal/metrics"
 	"authserver/internal/network"
@@ -119,6 +118,13 @@ func newGeneration(c *config.Config, l lasting, previous *generation, dryRun boo
 		CORSOrigins: c.Server.CORSOrigins, Log: l.log, Metrics: l.metrics, Tracer: l.tracer,
 	})
 	return g, nil
+}
+
+// tryGeneration builds what serve would, with tokens minted and verified, and writes nothing. db is nil for no database.
+func (h *hand) tryGeneration(c *config.Config, db *store.Store) (*generation, error) {
+	return newGeneration(c, lasting{
+		log: slog.New(slog.DiscardHandler), metrics: metrics.New("", "", ""), audit: audit.New(h.stderr), guard: users.NewGuard(users.GuardEvents{}), store: db,
+	}, nil, true)
 }
 
 // hasKeysOf tells whether a generation has the keys, from the database, that a configuration asks for.
@@ -257,15 +263,11 @@ func openStore(ctx context.Context, c *config.Config) (*store.Store, error) {
 	return s, nil
 }
 
-// newStore is openStore for who can wait until the database answers.
+// newStore is openStore for who can wait until the database answers, or only looks. An embedded database that is not there is made.
 func newStore(c *config.Config, observe func(operation string, took time.Duration)) (*store.Store, error) {
 	d := c.Database
 	if !d.Enabled() {
 		return nil, nil
-	}
-	data := c.Issuer.DataDir
-	if err := errors.Join(os.MkdirAll(filepath.Dir(data), 0o700), durable.Mkdir(data, 0o700)); err != nil {
-		return nil, c.Fault("issuer.data_dir", err)
 	}
 	s, err := store.New(store.Config{
 		URL: d.URL, Dir: c.Issuer.DataDir, PasswordFile: d.PasswordFile, MaxConnections: d.MaxConnections, Timeout: time.Duration(d.Timeout), Observe: observe,

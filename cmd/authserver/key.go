@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"authserver/internal/config"
+	"authserver/internal/doctor"
 	"authserver/internal/durable"
 	"authserver/internal/issuer"
 )
@@ -199,7 +200,7 @@ func (h *hand) keyExport(ctx context.Context, e keyExport) error {
 			}
 			keys = exported(ring, e)
 			if len(keys) == 0 {
-				return fmt.Errorf("service %q has no next key; make it with \"authserver key rotate --service %s\"", e.service, e.service)
+				return fmt.Errorf("service %q has no next key; make it with: authserver key rotate --service %s", e.service, doctor.Shell(e.service))
 			}
 		}
 		if e.format == "jwks" {

@@ -201,7 +201,7 @@ func TestKeyExportOfEachStep(t *testing.T) {
 		t.Errorf("after activation: %d roots", len(got))
 	}
 	signer := key("export", "--service", "zot")
-	if _, stderr, status := call(t, "", "key", "export", "--service", "zot", "--next", "--config", file); status != exitNo || !strings.Contains(stderr, `make it with "authserver key rotate --service zot"`) {
+	if _, stderr, status := call(t, "", "key", "export", "--service", "zot", "--next", "--config", file); status != exitNo || !strings.Contains(stderr, `make it with: authserver key rotate --service zot`) {
 		t.Errorf("status %d: %s", status, stderr)
 	}
 	key("rotate", "--service", "zot")

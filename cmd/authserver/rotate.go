@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"authserver/internal/config"
+	"authserver/internal/doctor"
 	"authserver/internal/issuer"
 )
 
@@ -103,7 +104,7 @@ func (r rotation) target() string {
 	if r.root {
 		return "--root"
 	}
-	return "--service " + r.service
+	return "--service " + doctor.Shell(r.service)
 }
 
 // apply does what is asked.
@@ -188,7 +189,7 @@ func steps(c *config.Config, ring *issuer.Keyring, r rotation, verifier string) 
 	case verifier == issuer.VerifierPinned:
 		return []step{
 			{r.activate || ring.NextFor(r.service) != nil, begin, "makes the next key; nothing is signed with it yet"},
-			{r.activate, "authserver key export --service " + r.service + " --next > signer.crt", "put it beside the registry's old one, and restart nothing yet"},
+			{r.activate, "authserver key export " + r.target() + " --next > signer.crt", "put it beside the registry's old one, and restart nothing yet"},
 			{r.activate, begin + " --activate", "from now on the registry's old certificate refuses new tokens"},
 			{false, "", "at the same moment: put signer.crt in the place of the old one, and restart the registry. It knows one key only: " +
 				"tokens given before are refused from then on, and clients that are in the middle of a push have to begin again"},
@@ -196,9 +197,9 @@ func steps(c *config.Config, ring *issuer.Keyring, r rotation, verifier string) 
 	case verifier == issuer.VerifierJWKS:
 		return []step{
 			{r.activate || ring.NextFor(r.service) != nil, begin, "makes the next key, and publishes it in the JWKS; nothing is signed with it yet"},
-			{r.activate, "authserver key export --service " + r.service + " --format jwks > jwks.json", "holds both keys: give it to the registry of " + strings.Join(sharing(ring, r.service), ", ") + ", and restart it"},
+			{r.activate, "authserver key export " + r.target() + " --format jwks > jwks.json", "holds both keys: give it to the registry of " + strings.Join(sharing(ring, r.service), ", ") + ", and restart it"},
 			{r.activate, begin + " --activate", "tokens are signed with the next key; the registry must have it by now"},
-			{false, "authserver key export --service " + r.service + " --format jwks > jwks.json", "after " + wait + ": holds the new key alone; give it to the registry when it suits you"},
+			{false, "authserver key export " + r.target() + " --format jwks > jwks.json", "after " + wait + ": holds the new key alone; give it to the registry when it suits you"},
 		}
 	}
 	return []step{{!r.plan, "authserver key rotate", "makes new signing keys, and takes them into use; registries trust the root, and notice nothing"}}
@@ -255,7 +256,7 @@ func consequences(r issuer.Revocation) []string {
 	const bundle = "  authserver key export > token-bundle.pem   # rootcertbundle; then restart the registry"
 	var each []string
 	for _, s := range r.Services {
-		each = append(each, "  authserver key export --service "+s+"   # --format jwks where it has a JWKS; then restart the registry")
+		each = append(each, "  authserver key export --service "+doctor.Shell(s)+"   # --format jwks where it has a JWKS; then restart the registry")
 	}
 	switch {
 	case r.Root && r.Signs:

@@ -142,6 +142,9 @@ func (h *hand) serve(ctx context.Context) error {
 			return c.Fault("server.ops_listen", err)
 		}
 	}
+	for _, name := range s.manager.CloseAllBut(strings.TrimPrefix(c.Server.Listen, "systemd:"), strings.TrimPrefix(c.Server.OpsListen, "systemd:")) {
+		s.lasting.log.Warn("a socket of the service manager is closed, because neither server.listen nor server.ops_listen names it", "listen", "systemd:"+name)
+	}
 	return s.run(ctx, public, ops, events{hangup, keysChanged})
 }
 
@@ -249,6 +252,7 @@ func (s *service) migrate(ctx context.Context, c *config.Config) error {
 	}
 	s.lasting.log.Error("the database does not answer; what needs it is answered 503 until it does", "error", err.Error())
 	go func() {
+		said := ""
 		for {
 			select {
 			case <-ctx.Done():
@@ -259,8 +263,9 @@ func (s *service) migrate(ctx context.Context, c *config.Config) error {
 			case err == nil:
 				s.lasting.log.Info("the database answers")
 				return
-			case !errors.Is(err, store.ErrUnreachable):
-				s.lasting.log.Error("the database answers, but cannot be used", "error", err.Error())
+			case !errors.Is(err, store.ErrUnreachable) && err.Error() != said:
+				said = err.Error()
+				s.lasting.log.Error("the database answers, but cannot be used", "error", said)
 			}
 		}
 	}()

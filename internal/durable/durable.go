@@ -143,9 +143,14 @@ func Lock(dir string) (unlock func(), err error) {
 		if err == nil {
 			return func() { _ = d.Close() }, nil
 		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) || time.Now().After(deadline) {
-			_ = d.Close()
-			return nil, fmt.Errorf("locking %s: %w; another process holds it", dir, err)
+		held := errors.Is(err, syscall.EWOULDBLOCK)
+		if (held || errors.Is(err, syscall.EINTR)) && time.Now().Before(deadline) {
+			continue
 		}
+		_ = d.Close()
+		if held {
+			return nil, fmt.Errorf("locking %s: another process holds it since %s", dir, lockTimeout)
+		}
+		return nil, fmt.Errorf("locking %s: %w; it must be on a file system with flock, which NFS has not for folders", dir, err)
 	}
 }

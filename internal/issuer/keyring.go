@@ -57,6 +57,30 @@ type Keyring struct {
 	slots    []*slot  // each once, in the order of the services
 	services []string // in the order of the configuration
 	byName   map[string]*slot
+	made     map[string]bool // names of keys that were made when it was opened
+}
+
+// Kept is what of a dry run is there already: without the services whose registries can have been given nothing yet, because
+// the key to trust, or the root, was made for the dry run. These are the lacking.
+func (r *Keyring) Kept() (kept *Keyring, lacking []string) {
+	k := *r
+	k.slots, k.services, k.byName = nil, nil, map[string]*slot{}
+	for _, service := range r.services {
+		s := r.byName[service]
+		trusted := s.name
+		if strings.HasPrefix(s.name, chainFolder+"/") {
+			trusted = rootSlot.name
+		}
+		if r.made[trusted] {
+			lacking = append(lacking, service)
+			continue
+		}
+		if !slices.Contains(k.slots, s) {
+			k.slots = append(k.slots, s)
+		}
+		k.services, k.byName[service] = append(k.services, service), s
+	}
+	return &k, lacking
 }
 
 // Keys are all keys that sign, each once.
@@ -154,7 +178,7 @@ func (c KeyConfig) open(change func(*opening) error) (*Keyring, error) {
 }
 
 func (c KeyConfig) opening(shelf Shelf) *opening {
-	return &opening{KeyConfig: c, shelf: shelf, now: c.Now(), ring: &Keyring{byName: map[string]*slot{}}, shared: map[string]*slot{}}
+	return &opening{KeyConfig: c, shelf: shelf, now: c.Now(), ring: &Keyring{byName: map[string]*slot{}, made: map[string]bool{}}, shared: map[string]*slot{}}
 }
 
 func (o *opening) build() (*Keyring, error) {

@@ -100,6 +100,7 @@ func (o *opening) keep(name string, private crypto.Signer, c *x509.Certificate) 
 	if err != nil {
 		return err
 	}
+	o.ring.made[name] = true
 	if err := o.shelf.Write(name+keySuffix, data); err != nil || c == nil {
 		return err
 	}

@@ -110,6 +110,9 @@ const fileConnections = 16
 
 func openSQLite(c Config, name string) (*Store, error) {
 	if !filepath.IsAbs(name) {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(c.Dir), 0o700), durable.Mkdir(c.Dir, 0o700)); err != nil {
+			return nil, err
+		}
 		name = filepath.Join(c.Dir, name)
 	}
 	name, err := filepath.Abs(name) // the first part of a relative path would be the host of the file: URL
@@ -192,11 +195,29 @@ func (s *Store) Check(ctx context.Context) error {
 	if err := s.Ping(ctx); err != nil {
 		return fmt.Errorf("%w: %s", ErrUnreachable, strings.Join(strings.Fields(err.Error()), " "))
 	}
+	if made, err := s.isMade(ctx); err != nil || !made {
+		return err
+	}
 	provider, err := s.migrations(false)
 	if err != nil {
 		return err
 	}
 	return newer(ctx, provider)
+}
+
+// isMade tells whether there are tables: to ask for their version would make the first of them.
+func (s *Store) isMade(ctx context.Context) (bool, error) {
+	question := "SELECT to_regclass('" + goose.DefaultTablename + "') IS NOT NULL"
+	if s.sqlite {
+		question = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '" + goose.DefaultTablename + "')"
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.limit)
+	defer cancel()
+	var made bool
+	if err := s.db.QueryRowContext(ctx, question).Scan(&made); err != nil {
+		return false, fmt.Errorf("the database cannot be opened: %w", err)
+	}
+	return made, nil
 }
 
 // migrations is what brings the tables up to date; locked, for one process at a time.

@@ -581,3 +581,31 @@ func TestOfManyLoginsTheLatestStay(t *testing.T) {
 		}
 	})
 }
+
+// Who only looks makes nothing: tables would belong to whoever looked first.
+func TestCheckMakesNothing(t *testing.T) {
+	engines(t, func(t *testing.T, c store.Config) {
+		s, err := store.New(c)
+		must(t, err)
+		defer func() { must(t, s.Close()) }()
+		tables := func() (n int) {
+			t.Helper()
+			question := "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public'"
+			if strings.HasPrefix(c.URL, "sqlite:") {
+				question = "SELECT count(*) FROM sqlite_master"
+			}
+			must(t, s.DB().QueryRowContext(t.Context(), question).Scan(&n))
+			return n
+		}
+		must(t, s.Check(t.Context()))
+		if n := tables(); n != 0 {
+			t.Errorf("%d tables after a look at an empty database", n)
+		}
+		must(t, s.Migrate(t.Context()))
+		before := tables()
+		must(t, s.Check(t.Context()))
+		if after := tables(); before == 0 || after != before {
+			t.Errorf("%d tables, %d before", after, before)
+		}
+	})
+}

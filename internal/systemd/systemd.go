@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // Manager is the service manager. The zero value is none: it hands over nothing, and nothing is told.
@@ -73,8 +74,24 @@ func (m Manager) Listener(name string) (net.Listener, error) {
 	return ln, nil
 }
 
-// maxLine bounds a line, in bytes: a message longer than 4096 is not read at all.
-const maxLine = 1000
+// CloseAllBut closes the sockets that have other names, and tells which: who connects to one that nobody has taken over would wait
+// for ever.
+func (m Manager) CloseAllBut(taken ...string) (left []string) {
+	for i, name := range m.sockets {
+		if !slices.Contains(taken, name) {
+			_ = syscall.Close(firstSocket + i)
+			left = append(left, name)
+		}
+	}
+	return left
+}
+
+// maxLine bounds a line, in bytes: a message longer than 4096 is not read at all. A manager that does not read is waited for
+// no longer than tellTimeout: the process has to attend to its signals.
+const (
+	maxLine     = 1000
+	tellTimeout = time.Second
+)
 
 // Notify tells the manager what the lines say, as READY=1 or STATUS=serving do. Without a manager it does nothing.
 func (m Manager) Notify(lines ...string) error {
@@ -87,6 +104,7 @@ func (m Manager) Notify(lines ...string) error {
 		return err
 	}
 	defer func() { _ = conn.Close() }()
+	_ = conn.SetWriteDeadline(time.Now().Add(tellTimeout))
 	var message []string
 	for _, line := range lines {
 		if len(line) > maxLine {

@@ -1,6 +1,7 @@
 package systemd_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -8,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -23,9 +25,14 @@ func child(t *testing.T, listen string, names string, sockets ...*os.File) strin
 	cmd := exec.Command("/bin/sh", "-c", `LISTEN_PID=$$ exec "$0" -test.run '^TestChild$'`, os.Args[0])
 	cmd.Env = append(os.Environ(), "CHILD="+listen, fmt.Sprintf("LISTEN_FDS=%d", len(sockets)), "LISTEN_FDNAMES="+names)
 	cmd.ExtraFiles = sockets
-	out, err := cmd.CombinedOutput()
+	var closed strings.Builder
+	cmd.Stderr = &closed
+	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
+		t.Fatalf("%v\n%s%s", err, out, &closed)
+	}
+	if others := slices.DeleteFunc(strings.FieldsFunc(names, func(r rune) bool { return r == ':' }), func(name string) bool { return name == listen }); names != "" && closed.String() != fmt.Sprintf("closed %q\n", others) {
+		t.Errorf("%s of %s: %s", listen, names, &closed)
 	}
 	text, _, _ := strings.Cut(string(out), "PASS")
 	return strings.TrimSpace(text)
@@ -36,7 +43,9 @@ func TestChild(t *testing.T) {
 	if !ok {
 		t.Skip("it is started by TestSocketsAreTakenOverByName")
 	}
-	ln, err := systemd.FromEnvironment(os.Environ()).Listener(name)
+	manager := systemd.FromEnvironment(os.Environ())
+	ln, err := manager.Listener(name)
+	fmt.Fprintf(os.Stderr, "closed %q\n", manager.CloseAllBut(name))
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -105,6 +114,26 @@ func TestSocketsOfTheParentAreNotOurs(t *testing.T) {
 	if _, err := m.Listener("public"); err == nil || !strings.Contains(err.Error(), "no socket") {
 		t.Errorf("taken over: %v", err)
 	}
+}
+
+// A manager that has stopped reading is waited for a moment: the process has to attend to its signals.
+func TestAManagerThatDoesNotReadStopsNobody(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "notify")
+	ln, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ln.Close() }()
+	m := systemd.FromEnvironment([]string{"NOTIFY_SOCKET=" + name})
+	for range 10_000 { // more than there is room for
+		if err := m.Notify("STATUS=serving"); err != nil {
+			if !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Error(err)
+			}
+			return
+		}
+	}
+	t.Error("there is room for everything")
 }
 
 func TestTheManagerIsTold(t *testing.T) {
