@@ -7,12 +7,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"golang.org/x/crypto/bcrypt"
 
@@ -285,55 +285,52 @@ func TestAnEmptyFileStillCostsAComparison(t *testing.T) {
 }
 
 func TestTheNumberOfChecksAtOnceIsBounded(t *testing.T) {
-	limit := max(1, runtime.GOMAXPROCS(0)-1)
-	var started atomic.Int64
-	entered, release := make(chan struct{}), make(chan struct{})
-	guard := users.NewGuard(users.GuardEvents{Check: func(int) func() {
-		if started.Add(1) <= int64(limit) {
-			entered <- struct{}{}
+	bubble(t, func(t *testing.T) {
+		const limit = 2
+		var started atomic.Int64
+		release := make(chan struct{})
+		guard := users.NewGuard(users.GuardEvents{Check: func(int) func() {
+			started.Add(1)
 			<-release
+			return func() {}
+		}})
+		guard.Limit(users.Limits{Parallel: limit})
+		// Two backends share the bound. Everybody is somebody else: the same question is asked once.
+		lines := []string{"alice:" + hash(t, "a")}
+		for i := range limit + 1 {
+			lines = append(lines, fmt.Sprintf("user%d:%s", i, hash(t, "a")))
 		}
-		return func() {}
-	}})
-	// Two backends share the bound. Everybody is somebody else: the same question is asked once.
-	var lines []string
-	for i := range limit {
-		lines = append(lines, fmt.Sprintf("user%d:%s", i, hash(t, "a")))
-	}
-	backends := []*users.HTPasswd{loadUsers(t, guard, append(lines, "alice:"+hash(t, "a"))...), loadUsers(t, guard, append(lines, "alice:"+hash(t, "a"))...)}
-	var wg sync.WaitGroup
-	results := make(chan error, limit)
-	for i := range limit {
-		wg.Go(func() { results <- login(t, backends[i%2], fmt.Sprintf("user%d", i), "a") })
-		<-entered
-	}
-	// All slots are taken. Who gives up waiting was not checked, and so is neither known nor refused.
-	gone, cancel := context.WithCancel(t.Context())
-	cancel()
-	for i := range 20 {
-		p, err := backends[i%2].Authenticate(gone, users.Credentials{Username: "alice", Password: "a"})
-		if !errors.Is(err, context.Canceled) || errors.Is(err, users.ErrRefused) || p.Name != "" {
-			t.Errorf("past the bound: %+v, %v", p, err)
+		backends := []*users.HTPasswd{loadUsers(t, guard, lines...), loadUsers(t, guard, lines...)}
+		var wg sync.WaitGroup
+		for i := range limit + 1 {
+			wg.Go(func() {
+				if err := login(t, backends[i%2], fmt.Sprintf("user%d", i), "a"); err != nil {
+					t.Error(err)
+				}
+			})
 		}
-	}
-	if n := started.Load(); n != int64(limit) {
-		t.Errorf("%d checks at once, the bound is %d", n, limit)
-	}
-	close(release)
-	wg.Wait()
-	close(results)
-	for err := range results {
-		if err != nil {
-			t.Error(err)
+		synctest.Wait()
+		if n := started.Load(); n != limit {
+			t.Errorf("%d checks at once, the bound is %d", n, limit)
 		}
-	}
-	if err := login(t, backends[0], "alice", "a"); err != nil {
-		t.Errorf("the slots were not given back: %v", err)
-	}
+		// Who gives up waiting was not checked, and so is neither known nor refused.
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		for i := range 20 {
+			p, err := backends[i%2].Authenticate(gone, users.Credentials{Username: "alice", Password: "a"})
+			if !errors.Is(err, context.Canceled) || errors.Is(err, users.ErrRefused) || p.Name != "" {
+				t.Errorf("past the bound: %+v, %v", p, err)
+			}
+		}
+		close(release)
+		wg.Wait()
+		if n := started.Load(); n != limit+1 {
+			t.Errorf("%d checks, want %d", n, limit+1)
+		}
+	})
 }
 
 func TestARequestThatIsGoneIsNoRefusalInTheChain(t *testing.T) {
-	limit := max(1, runtime.GOMAXPROCS(0)-1)
 	entered, release := make(chan struct{}), make(chan struct{})
 	guard := users.NewGuard(users.GuardEvents{Check: func(int) func() {
 		entered <- struct{}{}
@@ -342,10 +339,8 @@ func TestARequestThatIsGoneIsNoRefusalInTheChain(t *testing.T) {
 	}})
 	h := loadUsers(t, guard, "alice:"+hash(t, "a"))
 	var wg sync.WaitGroup
-	for range limit {
-		wg.Go(func() { _ = login(t, h, "alice", "a") })
-		<-entered
-	}
+	wg.Go(func() { _ = login(t, h, "alice", "a") })
+	<-entered
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err := users.NewChain([]users.Authenticator{h}, guard, nil).Authenticate(gone, users.Credentials{Username: "alice", Password: "a"})
