@@ -3,6 +3,7 @@ package tracing_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -236,8 +237,19 @@ func TestACollectorThatHangsKeepsNobodyWaiting(t *testing.T) {
 }
 
 func TestWhatACollectorRefusesIsDroppedAndSaidOnce(t *testing.T) {
-	status, body := http.StatusServiceUnavailable, ""
-	c := start(t, 1, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status); _, _ = io.WriteString(w, body) })
+	var c *collector
+	status, refused := http.StatusServiceUnavailable, 0
+	c = start(t, 1, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(status)
+		if status != http.StatusOK {
+			return
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		half := len(c.spans) / 2 // of this export: a batch goes in two when it is time meanwhile
+		c.spans, refused = nil, refused+half
+		fmt.Fprintf(w, `{"partialSuccess":{"rejectedSpans":"%d","errorMessage":"too old"}}`, half)
+	})
 	send := func(n int) { // as many as make batches of themselves
 		for range n {
 			_, s := c.tracer.Begin(t.Context(), "x", tracing.Parent{})
@@ -254,14 +266,13 @@ func TestWhatACollectorRefusesIsDroppedAndSaidOnce(t *testing.T) {
 		t.Fatal("not sent")
 	}
 	send(1024)
-	status, body = http.StatusOK, `{"partialSuccess":{"rejectedSpans":"12","errorMessage":"too old"}}`
 	c.mu.Lock()
-	c.counts = map[string]int{}
+	status, c.spans, c.counts = http.StatusOK, nil, map[string]int{}
 	c.mu.Unlock()
 	send(512)
 	c.close(t)
-	if c.counts[tracing.Exported] != 500 || c.counts[tracing.Dropped] != 12 {
-		t.Errorf("counted %v", c.counts)
+	if c.counts[tracing.Exported] != 512-refused || c.counts[tracing.Dropped] != refused {
+		t.Errorf("counted %v, refused %d", c.counts, refused)
 	}
 	if len(c.said) != 2 || c.said[0] == nil || c.said[0].Error() != "answered 503 Service Unavailable" || c.said[1] != nil {
 		t.Errorf("said %v", c.said)
