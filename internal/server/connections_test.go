@@ -31,6 +31,7 @@ func limited(t *testing.T, most int) (address string, ln *server.Connections, en
 	}), slog.New(slog.DiscardHandler))
 	ln = server.LimitConnections(inner, most)
 	srv.ConnState = ln.State
+	srv.ReadHeaderTimeout, srv.ReadTimeout = 0, 0 // who is silent is closed for another, or not at all
 	go func() { _ = srv.Serve(ln) }()
 	t.Cleanup(func() { _ = srv.Close() })
 	return inner.Addr().String(), ln, entered, release
@@ -48,7 +49,7 @@ func dial(t *testing.T, address string) net.Conn {
 
 // ask sends a request and returns the status of the answer, 0 when the connection is closed.
 func ask(c net.Conn, path string) int {
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: a\r\n\r\n", path)
 	r, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
@@ -62,7 +63,7 @@ func ask(c net.Conn, path string) int {
 // closed waits for the other side to close.
 func closed(t *testing.T, c net.Conn) {
 	t.Helper()
-	_ = c.SetReadDeadline(time.Now().Add(3 * time.Second)) // below the 5 s after which a silent one is closed anyway
+	_ = c.SetReadDeadline(time.Now().Add(time.Minute))
 	if n, err := c.Read(make([]byte, 1)); n != 0 || err == nil || isTimeout(err) {
 		t.Errorf("the connection is still open: %d, %v", n, err)
 	}
@@ -118,7 +119,7 @@ func TestAConnectionAtWorkIsNeverClosedForAnother(t *testing.T) {
 		}
 	}
 	// A client has its answer a moment before the server knows that the connection is idle.
-	for until := time.Now().Add(10 * time.Second); ask(dial(t, address), "/") != 200; time.Sleep(time.Millisecond) {
+	for until := time.Now().Add(time.Minute); ask(dial(t, address), "/") != 200; time.Sleep(time.Millisecond) {
 		if time.Now().After(until) {
 			t.Fatal("nobody is served afterwards")
 		}
