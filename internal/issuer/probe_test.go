@@ -14,7 +14,7 @@ import (
 
 // A probe differs in what it is told to, and allows nothing whatever it is told.
 func TestProbesAllowNothing(t *testing.T) {
-	now := time.Now()
+	now := time.Now().UTC() // where a day has 24 hours
 	services := []issuer.Service{{Name: "registry", Issuer: "auth", Verifier: issuer.VerifierChain, Algorithm: issuer.ES256, Lifetime: 5 * time.Minute}}
 	ring, err := issuer.OpenKeyring(issuer.KeyConfig{DataDir: t.TempDir(), Name: "auth", Services: services, RotateEvery: time.Hour, Now: func() time.Time { return now }})
 	if err != nil {
