@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 	"unicode"
 
 	"github.com/go-jose/go-jose/v4"
@@ -57,7 +56,7 @@ func TestNoPasswordForOthers(t *testing.T) {
 		s     doctor.Severity
 	}{
 		"another token server": {func(w *world) {
-			token, err := issuer.Probe(stranger.services[0], stranger.ring.For("registry.test"), issuer.Variant{}, time.Now())
+			token, err := issuer.Probe(stranger.services[0], stranger.ring.For("registry.test"), issuer.Variant{}, stranger.subject.Now())
 			if err != nil {
 				t.Fatal(err)
 			}

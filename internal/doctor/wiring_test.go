@@ -54,8 +54,10 @@ func newWorld(t *testing.T, services ...issuer.Service) *world {
 		}
 	}
 	w := &world{services: services, registry: &registry{service: services[0].Name, issuer: services[0].Issuer, keysOf: services[0].Name}}
+	now := time.Now()
+	clock := func() time.Time { return now } // no second begins between one look at it and the next
 	var err error
-	w.ring, err = issuer.OpenKeyring(issuer.KeyConfig{DataDir: t.TempDir(), Name: "auth", Services: services, RotateEvery: time.Hour, Now: time.Now})
+	w.ring, err = issuer.OpenKeyring(issuer.KeyConfig{DataDir: t.TempDir(), Name: "auth", Services: services, RotateEvery: time.Hour, Now: clock})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +72,7 @@ func newWorld(t *testing.T, services ...issuer.Service) *world {
 			rw.WriteHeader(http.StatusUnauthorized)
 			fmt.Fprint(rw, `{"errors":[{"code":"UNAUTHORIZED"}]}`)
 		default:
-			token, err := issuer.Probe(services[0], w.ring.For(services[0].Name), issuer.Variant{}, time.Now())
+			token, err := issuer.Probe(services[0], w.ring.For(services[0].Name), issuer.Variant{}, now)
 			if err != nil {
 				t.Error(err)
 			}
@@ -89,8 +91,8 @@ func newWorld(t *testing.T, services ...issuer.Service) *world {
 	w.subject = &doctor.Subject{
 		PublicURL: public, Services: services, Ring: w.ring, Running: true, Where: func(key string) string { return "authserver.yaml:" + key },
 		Registry: strings.Replace(theirs.URL, "127.0.0.1", "localhost", 1),
-		Client:   &http.Client{Timeout: 5 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
-		Resolve:  func(string) []string { return nil }, Now: time.Now,
+		Client:   &http.Client{Timeout: time.Minute, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+		Resolve:  func(string) []string { return nil }, Now: clock,
 	}
 	return w
 }
@@ -98,7 +100,7 @@ func newWorld(t *testing.T, services ...issuer.Service) *world {
 // greet is GET /v2/ of distribution 3.
 func (w *world) greet(rw http.ResponseWriter, r *http.Request) {
 	reg := w.registry
-	rw.Header().Set("Date", time.Now().Add(reg.ahead).UTC().Format(http.TimeFormat))
+	rw.Header().Set("Date", w.subject.Now().Add(reg.ahead).UTC().Format(http.TimeFormat))
 	if reg.answer != nil && reg.answer(rw, r) {
 		return
 	}
@@ -133,7 +135,7 @@ func (w *world) greet(rw http.ResponseWriter, r *http.Request) {
 	}
 	var c claims
 	_ = json.Unmarshal(payload, &c)
-	now := time.Now().Add(reg.ahead).Unix()
+	now := w.subject.Now().Add(reg.ahead).Unix()
 	if c.Iss != reg.issuer || c.Aud != reg.service || now < c.Nbf-60 || now > c.Exp+60 || reg.refuses != nil && reg.refuses(c, parsed.Signatures[0].Protected) {
 		refuse(invalid)
 		return
