@@ -49,7 +49,7 @@ rules:
 		must(t, name+"-secret\n", append([]string{"user", "add", name, "--password-stdin"}, cheap...)...)
 	}
 	access := strings.TrimSpace(must(t, "", append([]string{"token", "create", "--user", "alice", "--name", "ci", "--scope", "repository:alice/**:pull"}, cheap...)...))
-	p := startProgram(t, config, "--set", "refresh_tokens.enabled=true", "--set", "passwords.bcrypt_cost=4")
+	p := startProgram(t, config, "--set", "refresh_tokens.enabled=true")
 	form := func(pairs ...string) url.Values {
 		v := url.Values{}
 		for i := 0; i < len(pairs); i += 2 {

@@ -15,7 +15,7 @@ import (
 // What the commands do in the database they do over the API.
 func TestCommandsOnAServer(t *testing.T) {
 	config, s := initialised(t)
-	p := startProgram(t, config, "--set", "passwords.bcrypt_cost=4")
+	p := startProgram(t, config)
 	as := func(login, password string) func(stdin string, args ...string) (string, string, int) {
 		return func(stdin string, args ...string) (string, string, int) {
 			var out, errs bytes.Buffer

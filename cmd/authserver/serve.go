@@ -177,11 +177,13 @@ func (s *service) run(ctx context.Context, public, ops net.Listener, e events) e
 	go serve(publicServer, limited, c.Server.TLS.Enabled())
 	opsServer := server.NewHTTP(server.NewOps(s.lasting.metrics, s.ready.Load), log)
 	opsServer.WriteTimeout = 2 * time.Minute // profiles take their time
+	opsListen := ""
 	if ops != nil {
 		go serve(opsServer, ops, false)
+		opsListen = ops.Addr().String()
 	}
 	s.ready.Store(true)
-	log.Info("serving", "version", version, "listen", public.Addr().String(), "tls", c.Server.TLS.Enabled(), "realm", c.Realm())
+	log.Info("serving", "version", version, "listen", public.Addr().String(), "ops_listen", opsListen, "tls", c.Server.TLS.Enabled(), "realm", c.Realm())
 
 	s.tell("READY=1", "STATUS=serving")
 

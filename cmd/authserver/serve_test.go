@@ -26,16 +26,16 @@ type process struct {
 	url    string
 	ops    string
 
-	mu  sync.Mutex
-	log []map[string]any
+	mu   sync.Mutex
+	log  []map[string]any
+	read chan struct{} // closed when it has said its last
 }
 
 // startProgram runs serve on free ports and waits until it is ready.
 func startProgram(t *testing.T, config string, flags ...string) *process {
 	t.Helper()
-	ops := freeAddress(t)
-	p := &process{t: t, config: config, ops: "http://" + ops}
-	args := append([]string{"serve", "--config", config, "--set", "server.listen=127.0.0.1:0", "--set", "server.ops_listen=" + ops}, flags...)
+	p := &process{t: t, config: config, read: make(chan struct{})}
+	args := append([]string{"serve", "--config", config, "--set", "server.listen=127.0.0.1:0", "--set", "server.ops_listen=127.0.0.1:0", "--set", "passwords.bcrypt_cost=4"}, flags...)
 	p.cmd = exec.Command(os.Args[0], args...)
 	p.cmd.Env = append(os.Environ(), "BE_THE_PROGRAM=1")
 	stderr, err := p.cmd.StderrPipe()
@@ -45,8 +45,9 @@ func startProgram(t *testing.T, config string, flags ...string) *process {
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = p.cmd.Process.Kill() })
+	t.Cleanup(func() { _ = p.cmd.Process.Kill(); <-p.read; _ = p.cmd.Wait() })
 	go func() {
+		defer close(p.read)
 		lines := bufio.NewScanner(stderr)
 		for lines.Scan() {
 			fields := map[string]any{"raw": lines.Text()}
@@ -56,19 +57,10 @@ func startProgram(t *testing.T, config string, flags ...string) *process {
 			p.mu.Unlock()
 		}
 	}()
-	p.url = "http://" + p.logged("serving")["listen"].(string)
+	serving := p.logged("serving")
+	p.url, p.ops = "http://"+serving["listen"].(string), "http://"+serving["ops_listen"].(string)
 	p.eventually("ready", func() bool { code, _ := p.get(p.ops + "/readyz"); return code == http.StatusOK })
 	return p
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = ln.Close() }()
-	return ln.Addr().String()
 }
 
 // eventually polls: what is waited for is caused by another process.
@@ -138,6 +130,7 @@ func (p *process) stop() {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		p.t.Fatal(err)
 	}
+	<-p.read // Wait closes the pipe, whatever is still in it
 	if err := p.cmd.Wait(); err != nil {
 		p.t.Errorf("SIGTERM: %v", err)
 	}
@@ -253,23 +246,38 @@ func TestServeReloadsOnSIGHUPWithoutDroppingARequest(t *testing.T) {
 
 func TestServeFinishesWhatIsUnderWay(t *testing.T) {
 	config, _ := initialised(t)
-	must(t, "x\n", "user", "add", "slow", "--password-stdin", "--config", config, "--set", "passwords.bcrypt_cost=13")
 	p := startProgram(t, config)
-	answer := make(chan int, 1)
-	go func() { answer <- p.status("slow", "wrong") }()
-	p.eventually("the password is being hashed", func() bool {
-		_, body := p.get(p.ops + "/metrics")
-		return strings.Contains(body, "authserver_password_checks_in_flight 1\n")
-	})
+	address := strings.TrimPrefix(p.url, "http://")
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	answers := bufio.NewReader(c)
+	answered := func(want int) {
+		t.Helper()
+		r, err := http.ReadResponse(answers, nil)
+		if err != nil || r.StatusCode != want {
+			t.Fatalf("answered %v, %v; want %d", r, err, want)
+		}
+	}
+	const form = "grant_type=password&username=admin&password=wrong"
+	fmt.Fprintf(c, "POST /token HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", len(form))
+	answered(http.StatusContinue) // it is being read
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	p.logged("shutting down")
+	p.eventually("nobody else is let in", func() bool {
+		other, err := net.Dial("tcp", address)
+		if err == nil {
+			_ = other.Close()
+		}
+		return err != nil
+	})
 	_ = p.cmd.Process.Signal(syscall.SIGHUP) // log rotation comes at any time, and must not end it
+	fmt.Fprint(c, form)
+	answered(http.StatusUnauthorized)
 	p.stop()
-	if code := <-answer; code != http.StatusUnauthorized {
-		t.Errorf("the answer under way: %d", code)
-	}
 }
 
 // A profile takes as long as it is asked to; it must not keep the program from ending well.
