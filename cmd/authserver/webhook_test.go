@@ -44,7 +44,7 @@ func TestServeAsksTheWebhook(t *testing.T) {
 	}
 	write("token", "first\n")
 	write("policy.yaml", "groups: {admins: [admin]}\nrules: [{name: all, subjects: [\"group:admins\"], repositories: [\"**\"], actions: [pull, push]}]\n")
-	sets := []string{"--set", "acl.webhook.url=" + hook.URL, "--set", "acl.webhook.token_file=token"}
+	sets := []string{"--set", "acl.webhook.url=" + hook.URL, "--set", "acl.webhook.token_file=token", "--set", "acl.webhook.timeout=8s"}
 	must(t, "", append([]string{"config", "check", "--config", config}, sets...)...)
 	p := startProgram(t, config, sets...)
 	ask := func() (int, string) { return p.get(p.url+"/token?scope=repository:a:pull,push", "admin", s.Password) }
