@@ -553,3 +553,10 @@ func TestKeysInADatabaseThatCannotBeUsedAreNamedWithoutSecrets(t *testing.T) {
 		t.Errorf("config show: %s", out)
 	}
 }
+
+// A name that a shell would take apart is quoted in what is there to be typed.
+func TestWhatIsToBeTypedIsQuoted(t *testing.T) {
+	if got, want := (rotation{service: "My Registry; rm"}).target(), "--service 'My Registry; rm'"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}

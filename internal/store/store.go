@@ -232,7 +232,8 @@ func (s *Store) migrations(locked bool) (*goose.Provider, error) {
 	case s.sqlite:
 		dialect = goose.DialectSQLite3
 	case locked:
-		locker, err := lock.NewPostgresSessionLocker()
+		// Replicas that start together look once a second, for as long as a large change may take.
+		locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300))
 		if err != nil {
 			return nil, err
 		}

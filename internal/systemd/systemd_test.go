@@ -10,7 +10,9 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -45,7 +47,15 @@ func TestChild(t *testing.T) {
 	}
 	manager := systemd.FromEnvironment(os.Environ())
 	ln, err := manager.Listener(name)
-	fmt.Fprintf(os.Stderr, "closed %q\n", manager.CloseAllBut(name))
+	left := manager.CloseAllBut(name)
+	if n, _ := strconv.Atoi(os.Getenv("LISTEN_FDS")); err == nil {
+		for fd := 3; fd < 3+n; fd++ { // the listener has a copy of its own
+			if syscall.Fstat(fd, &syscall.Stat_t{}) == nil {
+				t.Errorf("descriptor %d is still open", fd)
+			}
+		}
+	}
+	fmt.Fprintf(os.Stderr, "closed %q\n", left)
 	if err != nil {
 		fmt.Println(err)
 		return
