@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -148,6 +150,29 @@ func TestPasswordStaysHere(t *testing.T) {
 				t.Errorf("%s was not looked at\n%s", c.wants, r)
 			}
 		})
+	}
+}
+
+// A proxy of the environment has what is sent in clear. For localhost none is asked; for a name below it, one is.
+func TestPasswordIsNotForAProxy(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "", harness.Options{Users: map[string]string{"alice": secret}})
+	_, upstream, _ := strings.Cut(w.auth.URL, "://")
+	s := &thief{}
+	proxy := w.listen(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		s.ServeHTTP(httptest.NewRecorder(), &http.Request{Method: r.Method, URL: r.URL, Header: r.Header}) // not the body
+		(&httputil.ReverseProxy{Rewrite: func(p *httputil.ProxyRequest) { p.Out.URL.Host = upstream }}).ServeHTTP(rw, r)
+	}))
+	w.env = []string{"HTTP_PROXY=" + proxy, "NO_PROXY=", "no_proxy="}
+	w.set("public_url", strings.Replace(w.auth.URL, "localhost", "auth.localhost", 1))
+	r := w.read(w.as("alice", secret, "-o", "json"))
+	r.says(t, want{"login", "warning", "the login was not tried: the password would be sent in clear to http://auth.localhost:", []string{"authserver server.public_url: https://auth.localhost:"}},
+		want{"realm-scheme", "warning", "the realm http://auth.localhost:…/token is http", nil})
+	if s.has("/token") == "" {
+		t.Error("the proxy was not asked")
+	}
+	if got := s.has("Basic YWxpY2", secret); got != "" {
+		t.Errorf("the proxy was told %s", got)
 	}
 }
 

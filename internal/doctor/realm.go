@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+
+	"authserver/internal/network"
 )
 
 // judgeRealm looks at a realm as clients do that are choosy about it (clients refuse in their own words, and mostly after
@@ -14,7 +16,7 @@ func (e *examination) judgeRealm(realm string, registry *url.URL, fixes ...Fix) 
 		return
 	}
 	host := u.Hostname()
-	local := isLocal(host)
+	local := network.IsLocal(host)
 	if u.Scheme == "http" && !local && (registry == nil || registry.Scheme != "https") {
 		e.report.Add(found("realm-scheme", Warning, "the realm "+realm+" is http", "Passwords cross the network in clear.", fixes...))
 	}
@@ -61,13 +63,13 @@ func (e *examination) judgeAddress(realm, registry *url.URL, fixes ...Fix) {
 	case err == nil && isPrivate(ip) && sameHost && registry.Host != realm.Host:
 		e.report.Add(found("realm-address", Warning, "the realm's host "+host+" is a private address, with another port than the registry's",
 			"crane refuses it; use a name, as in localhost, on both sides.", fixes...))
-	case err == nil && !isLocal(host):
+	case err == nil && !network.IsLocal(host):
 		e.report.Add(found("realm-address", Warning, "the realm's host "+host+" is an address, not a name",
 			"Clients built on go-containerregistry 0.21.4 and 0.21.5 refuse addresses, and certificates rarely hold one.", fixes...))
-	case err == nil, isLocal(host), sameHost || registry == nil:
+	case err == nil, network.IsLocal(host), sameHost || registry == nil:
 	default:
 		address := e.privateAddress(host)
-		if address != "" && !isLocal(registry.Hostname()) && e.privateAddress(registry.Hostname()) == "" {
+		if address != "" && !network.IsLocal(registry.Hostname()) && e.privateAddress(registry.Hostname()) == "" {
 			e.report.Add(found("realm-address", Warning, "the realm's host "+host+" has the private address "+address+", the registry's host has a public one",
 				"oras and helm (oras-go 2.6.4) refuse to be sent from a public registry into a private network.", fixes...))
 		}
@@ -98,11 +100,6 @@ func (e *examination) judgeService(name string, fixes ...Fix) {
 		e.report.Add(found("service-characters", Warning, "the service "+quote(name)+" has capital letters",
 			"Watchtower makes the whole challenge lower-case, and asks for a service that is not listed.", fixes...))
 	}
-}
-
-func isLocal(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || strings.HasSuffix(host, ".localhost") || err == nil && ip.IsLoopback()
 }
 
 func isPrivate(ip netip.Addr) bool {

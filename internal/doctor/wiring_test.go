@@ -260,6 +260,50 @@ func TestAPasswordIsForUsAlone(t *testing.T) {
 	}
 }
 
+// What is not surely this machine may be reached by a proxy, or be another machine.
+func TestAPasswordIsNotSentInClear(t *testing.T) {
+	w := newWorld(t)
+	w.subject.User, w.subject.Password, w.subject.Registry = "alice", "secret", ""
+	real := strings.TrimPrefix(w.subject.PublicURL, "http://")
+	w.subject.PublicURL = strings.Replace(w.subject.PublicURL, "localhost", "auth.localhost", 1)
+	w.subject.Client.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
+		if _, password, _ := r.BasicAuth(); password != "" {
+			t.Errorf("%s %s carries the password", r.Method, r.URL)
+		}
+		r.URL.Host = real
+		return http.DefaultTransport.RoundTrip(r)
+	})
+	want(t, w.examine(), "login", doctor.Warning, "was not tried", "in clear to http://auth.localhost:")
+}
+
+// Who keeps Authorization for himself answers every password with a token; who takes POST has the place of authserver.
+func TestAPasswordIsNotForWhatStandsBetween(t *testing.T) {
+	for name, bend := range map[string]func(http.ResponseWriter, *http.Request) bool{
+		"authorization-header": func(_ http.ResponseWriter, r *http.Request) bool { r.Header.Del("Authorization"); return false },
+		"post": func(rw http.ResponseWriter, r *http.Request) bool {
+			if r.Method == http.MethodPost {
+				rw.WriteHeader(http.StatusForbidden)
+			}
+			return r.Method == http.MethodPost
+		},
+	} {
+		w := newWorld(t)
+		w.subject.User, w.subject.Password, w.subject.Registry = "mallory", "secret", ""
+		before := w.auth
+		w.auth = func(rw http.ResponseWriter, r *http.Request) {
+			if _, password, _ := r.BasicAuth(); password != "" {
+				t.Errorf("%s: it was told the password", name)
+			}
+			if !bend(rw, r) {
+				before(rw, r)
+			}
+		}
+		r := w.examine()
+		want(t, r, name, doctor.Error)
+		want(t, r, "login", doctor.Note, "was not tried")
+	}
+}
+
 // What a registry says is typed by somebody later.
 func TestACommandOfAnAnswerIsOneWord(t *testing.T) {
 	w := newWorld(t)
@@ -401,6 +445,7 @@ func TestRealmsThatClientsRefuse(t *testing.T) {
 	}{
 		{"http://auth.test/token", "https://registry.test", "realm-scheme", doctor.Error},
 		{"http://auth.test/token", "http://registry.test", "realm-scheme", doctor.Warning},
+		{"http://auth.localhost/token", "http://registry.test", "realm-scheme", doctor.Warning},
 		{"https://10.0.0.1/token", "https://registry.test", "realm-address", doctor.Error},
 		{"https://10.0.0.1:5001/token", "https://10.0.0.1", "realm-address", doctor.Warning},
 		{"https://203.0.113.9/token", "https://registry.test", "realm-address", doctor.Warning},
