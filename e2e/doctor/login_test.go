@@ -267,6 +267,7 @@ func TestOutput(t *testing.T) {
 		{[]string{"--registry-config", w.config()}, 1, "no configuration of a registry"},
 		{[]string{"--registry", "registry.example.com"}, 1, "is no address of a registry; would be right: https://"},
 		{[]string{"--registry", "https://alice:hidden@registry.example.com"}, 1, `"https://alice:xxxxx@registry.example.com" is no address of a registry`},
+		{[]string{"--registry", "https://alice:hid%zen@registry.example.com"}, 1, `registry: "registry.example.com" is no address of a registry`},
 		{[]string{"--registry", "ftp://registry.example.com"}, 1, "is no address of a registry"},
 		{[]string{"--config", "/none.yaml"}, 1, "/none.yaml"},
 	} {

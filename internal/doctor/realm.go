@@ -40,11 +40,11 @@ func (e *examination) judgeRealm(realm string, registry *url.URL, fixes ...Fix) 
 func (e *examination) isAddress(realm string, fixes ...Fix) (*url.URL, bool) {
 	u, err := url.Parse(realm)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		e.report.Add(found("realm", Error, "the realm "+quote(realm)+" is no address", "Clients do not know where to get a token.", fixes...))
+		e.report.Add(found("realm", Error, "the realm "+quote(redacted(realm))+" is no address", "Clients do not know where to get a token.", fixes...))
 		return nil, false
 	}
 	if u.User != nil {
-		e.report.Add(found("realm", Error, "the realm has a user name in it: "+u.Redacted(), "Everybody who asks the registry is told it, and clients do not use it.", fixes...))
+		e.report.Add(found("realm", Error, "the realm has a user name in it: "+redacted(realm), "Everybody who asks the registry is told it, and clients do not use it.", fixes...))
 		return nil, false
 	}
 	return u, true
@@ -104,6 +104,14 @@ func (e *examination) judgeService(name string, fixes ...Fix) {
 
 func isPrivate(ip netip.Addr) bool {
 	return ip.IsLoopback() || ip.IsPrivate() || ip.IsLinkLocalUnicast() || ip.IsUnspecified()
+}
+
+// redacted is an address as it may be printed: without a password, even where it is no address.
+func redacted(address string) string {
+	if u, err := url.Parse(address); err == nil && u.Host != "" {
+		return u.Redacted()
+	}
+	return address[strings.LastIndexByte(address, '@')+1:]
 }
 
 func quote(s string) string { return `"` + s + `"` }

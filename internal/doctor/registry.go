@@ -16,11 +16,7 @@ func (e *examination) registry(ctx context.Context) {
 	base := strings.TrimSuffix(strings.TrimRight(e.Registry, "/"), "/v2")
 	address, err := url.Parse(base)
 	if err != nil || address.Host == "" || address.Scheme != "http" && address.Scheme != "https" || address.User != nil {
-		said := e.Registry
-		if err == nil {
-			said = address.Redacted()
-		}
-		e.report.Add(found("registry", Error, quote(said)+" is no address of a registry; would be right: https://registry.example.com", "No registry was looked at.", Fix{Ours, "", "--registry https://registry.example.com"}))
+		e.report.Add(found("registry", Error, quote(redacted(e.Registry))+" is no address of a registry; would be right: https://registry.example.com", "No registry was looked at.", Fix{Ours, "", "--registry https://registry.example.com"}))
 		return
 	}
 	a, err := e.ask(ctx, http.MethodGet, base+"/v2/", nil, nil)
@@ -77,7 +73,7 @@ func (e *examination) judgeChallenge(ctx context.Context, registry *url.URL, c c
 	realm, name := c.params["realm"], c.params["service"]
 	theirRealm, theirService := e.setting("realm"), e.setting("service")
 	e.challenged = true
-	for _, s := range []struct{ written, runs string }{{theirRealm.Value, realm}, {theirService.Value, name}} {
+	for _, s := range []struct{ written, runs string }{{redacted(theirRealm.Value), redacted(realm)}, {theirService.Value, name}} {
 		if st := e.Stanza; st != nil && s.written != "" && s.written != s.runs && !st.AutoRedirect {
 			e.report.Add(found("restart", Error, fmt.Sprintf("the registry runs with %s, and %s says %s", quote(s.runs), st.File, quote(s.written)),
 				"It runs with another file, or was not restarted since this one was changed.", e.restart()))

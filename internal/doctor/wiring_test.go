@@ -260,6 +260,36 @@ func TestAPasswordIsForUsAlone(t *testing.T) {
 	}
 }
 
+// An address may have a password in it, which is nobody's business, and no part of a remedy.
+func TestNoPasswordOfAnAddressIsPrinted(t *testing.T) {
+	for name, bend := range map[string]func(*world){
+		"registry":                        func(w *world) { w.subject.Registry = "https://bob:s3cret@registry.test" },
+		"registry that is no address":     func(w *world) { w.subject.Registry = "https://bob:s3cret%t@registry.test" },
+		"registry without a scheme":       func(w *world) { w.subject.Registry = "bob:s3cret@registry.test" },
+		"registry with a slash":           func(w *world) { w.subject.Registry = "https:/bob:s3cret@registry.test" },
+		"realm of a registry":             func(w *world) { w.registry.realm = "https://bob:s3cret@auth.test/token" },
+		"realm of it that is no address":  func(w *world) { w.registry.realm = "https://bob:s3cret%t@auth.test/token" },
+		"realm of a file":                 func(w *world) { w.subject.Registry, w.registry.realm = "", "https://bob:s3cret@auth.test/token" },
+		"realm of one that is no address": func(w *world) { w.subject.Registry, w.registry.realm = "", "https://bob:s3cret%t@auth.test/token" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			ours := w.registry.realm
+			bend(w)
+			theirs := w.registry.realm
+			for _, written := range []string{theirs, ours, strings.Replace(theirs, "https:", "http:", 1)} {
+				w.registry.realm = written
+				w.subject.Stanza = w.stanza(t, "registry.test", "auth", issuer.EncodeCertificates(w.ring.Roots()...))
+				w.registry.realm = theirs
+				r := w.examine()
+				if said := show(r); strings.Contains(said, "s3cret") || theirs != ours && written == theirs && r.Worst() < doctor.Error {
+					t.Error(said)
+				}
+			}
+		})
+	}
+}
+
 // What is not surely this machine may be reached by a proxy, or be another machine.
 func TestAPasswordIsNotSentInClear(t *testing.T) {
 	w := newWorld(t)
