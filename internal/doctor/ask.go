@@ -18,6 +18,7 @@ import (
 
 // An answer is what came back. Its body is bounded.
 type answer struct {
+	asked  *url.URL
 	status int
 	header http.Header
 	body   []byte
@@ -51,18 +52,25 @@ func (e *examination) ask(ctx context.Context, method, address string, form url.
 		return answer{}, err
 	}
 	defer func() { _ = response.Body.Close() }()
-	a := answer{status: response.StatusCode, header: response.Header, tls: response.TLS, at: e.Now()}
+	a := answer{asked: request.URL, status: response.StatusCode, header: response.Header, tls: response.TLS, at: e.Now()}
 	a.body, err = io.ReadAll(io.LimitReader(response.Body, maxAnswer))
 	a.date, _ = http.ParseTime(response.Header.Get("Date"))
 	return a, err
 }
 
-// redirects tells where an answer sends the client, "" for nowhere.
+// redirects tells where an answer sends the client, "" for nowhere. What belongs to the one request is left out: another
+// is made for it elsewhere.
 func (a answer) redirects() string {
-	if a.status >= 300 && a.status < 400 {
-		return a.header.Get("Location")
+	location := a.header.Get("Location")
+	if a.status < 300 || a.status >= 400 || location == "" {
+		return ""
 	}
-	return ""
+	to, err := a.asked.Parse(location)
+	if err != nil {
+		return redacted(location)
+	}
+	to.User, to.RawQuery, to.ForceQuery, to.Fragment = nil, "", false, ""
+	return to.String()
 }
 
 // token is the token in an answer of a token server, "" when there is none.

@@ -54,9 +54,13 @@ func (e *examination) isOurs(a answer) bool {
 	to := a.redirects()
 	switch {
 	case to != "":
+		var fixes []Fix
+		if to := strings.TrimSuffix(to, "/"); !e.ours(to) { // which would be no change
+			fixes = e.moveTo(to)
+		}
 		e.report.Add(found("redirect", Error, fmt.Sprintf("%s redirects to %s", e.realm(), to),
 			"A redirected POST comes back as an anonymous GET, and credentials get lost on the way: logins seem to succeed, pulls are denied.",
-			e.fix("server.public_url", strings.TrimSuffix(strings.TrimSuffix(to, "/"), "/token")), Fix{Between, "", "no redirect below /token, /auth/token and /.well-known/"}))
+			append(fixes, Fix{Between, "", "no redirect below /token, /auth/token and /.well-known/"})...))
 	case a.token() != "":
 		return true
 	case a.status == http.StatusUnauthorized:

@@ -218,6 +218,13 @@ func TestWhyARegistryRefuses(t *testing.T) {
 				return true
 			}
 		}, "registry", doctor.Error, []string{"--registry https://elsewhere.test"}},
+		"redirect on its host": {func(w *world) {
+			w.registry.answer = func(rw http.ResponseWriter, r *http.Request) bool {
+				rw.Header()["Location"] = []string{"/base/v2/?a=b"}
+				rw.WriteHeader(http.StatusMovedPermanently)
+				return true
+			}
+		}, "registry", doctor.Error, []string{"redirects to http://localhost:", "/base}"}},
 		"keys unknown": {func(w *world) { w.subject.Ring = nil }, "trial", doctor.Note, []string{"the keys cannot be read"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -271,6 +278,11 @@ func TestNoPasswordOfAnAddressIsPrinted(t *testing.T) {
 		"realm of it that is no address":  func(w *world) { w.registry.realm = "https://bob:s3cret%t@auth.test/token" },
 		"realm of a file":                 func(w *world) { w.subject.Registry, w.registry.realm = "", "https://bob:s3cret@auth.test/token" },
 		"realm of one that is no address": func(w *world) { w.subject.Registry, w.registry.realm = "", "https://bob:s3cret%t@auth.test/token" },
+		"redirect": func(w *world) {
+			w.auth = func(rw http.ResponseWriter, r *http.Request) {
+				http.Redirect(rw, r, "https://bob:s3cret@auth.test/token", http.StatusFound)
+			}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -287,6 +299,33 @@ func TestNoPasswordOfAnAddressIsPrinted(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Where a redirect leads is what public_url has to be, in the form that it takes, if it can be one.
+func TestWhereARedirectLeads(t *testing.T) {
+	for location, moved := range map[string]string{
+		"https://auth.test/token":                        "https://auth.test",
+		"https://auth.test/token?service=registry.test":  "https://auth.test",
+		"https://auth.test/base/auth/token/?service=x#y": "https://auth.test/base",
+		"//auth.test/token":                              "http://auth.test",
+		"/base/token?service=registry.test":              "HERE/base",
+		"base/token":                                     "HERE/base",
+		"/token/":                                        "", // where we are
+		"/login?next=/token":                             "",
+	} {
+		w := newWorld(t)
+		w.subject.Registry = ""
+		w.auth = func(rw http.ResponseWriter, _ *http.Request) {
+			rw.Header()["Location"] = []string{location}
+			rw.WriteHeader(http.StatusMovedPermanently)
+		}
+		r := w.examine()
+		moved = strings.Replace(moved, "HERE", w.subject.PublicURL, 1)
+		if said := show(r); strings.Contains(said, "server.public_url: ") != (moved != "") || !strings.Contains(said, `"do": "server.public_url: `+moved+`"`) && moved != "" {
+			t.Errorf("%s: %s", location, said)
+		}
+		want(t, r, "redirect", doctor.Error, "no redirect below /token")
 	}
 }
 
@@ -338,11 +377,11 @@ func TestAPasswordIsNotForWhatStandsBetween(t *testing.T) {
 func TestACommandOfAnAnswerIsOneWord(t *testing.T) {
 	w := newWorld(t)
 	w.registry.answer = func(rw http.ResponseWriter, _ *http.Request) bool {
-		rw.Header()["Location"] = []string{"https://registry.test/$(touch${IFS}x)/v2/"}
+		rw.Header()["Location"] = []string{"https://registry.test/$(touch)/v2/"}
 		rw.WriteHeader(http.StatusFound)
 		return true
 	}
-	want(t, w.examine(), "registry", doctor.Error, "--registry 'https://registry.test/$(touch${IFS}x)'")
+	want(t, w.examine(), "registry", doctor.Error, "--registry 'https://registry.test/$(touch)'")
 }
 
 // Names may be answered slowly, and with as many addresses as their owner likes.
