@@ -74,6 +74,14 @@ func TestGreeting(t *testing.T) {
 			live: one(want{"registry", "error", "/v2/ answers 502", []string{"registry the log of the registry"}}),
 		},
 		{
+			name: "a proxy with a page of its own", after: before(func(r *http.Response) {
+				status(200)(r)
+				r.Header.Set("Content-Type", "text/html")
+				r.Body = io.NopCloser(strings.NewReader("<html>welcome</html>"))
+			}),
+			live: one(want{"registry", "error", "/v2/ answers 200, and no registry answers there", []string{"proxy pass /v2/ on"}}),
+		},
+		{
 			name: "a proxy that redirects", pulls: true, after: before(func(r *http.Response) {
 				status(301)(r)
 				r.Header.Set("Location", "http://localhost:1/v2/")

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -51,6 +52,9 @@ func (e *examination) isTokenRegistry(base string, a answer, c challenge) bool {
 	switch {
 	case a.redirects() != "":
 		e.report.Add(found("registry", Error, fmt.Sprintf("%s/v2/ redirects to %s", base, a.redirects()), "Clients lose their token on the way.", Fix{Ours, "", "--registry " + Shell(strings.TrimSuffix(strings.TrimSuffix(a.redirects(), "/"), "/v2"))}, Fix{Between, "", "no redirect below /v2/"}))
+	case a.status == http.StatusOK && a.header.Get("Docker-Distribution-Api-Version") == "" && !json.Valid(a.body):
+		e.report.Add(found("registry", Error, base+"/v2/ answers 200, and no registry answers there", "It is a page of something else, or a proxy does not pass /v2/ on.",
+			Fix{Ours, "", "--registry with the address of the registry"}, Fix{Between, "", "pass /v2/ on to the registry, with its path as it is"}))
 	case a.status == http.StatusOK:
 		e.report.Add(found("registry-open", Error, base+" asks nobody for anything", "Everybody who reaches it may pull, push and delete.", token))
 	case a.status == http.StatusUnauthorized && c.scheme == "bearer":

@@ -205,7 +205,10 @@ func TestWhyARegistryRefuses(t *testing.T) {
 		"realm, nobody":   {func(w *world) { w.registry.realm = "http://localhost:1/token" }, "realm", doctor.Error, []string{"nobody listens at localhost:1"}},
 		"realm, alias":    {func(w *world) { w.registry.realm = strings.Replace(w.registry.realm, "localhost", "127.0.0.1", 1) }, "realm", doctor.Warning, []string{"answers there too"}},
 		"realm, not HTTP": {func(w *world) { w.registry.realm = "file:///etc/passwd" }, "realm", doctor.Error, []string{"file:///etc/passwd"}},
-		"open":            {func(w *world) { w.registry.answer = always(http.StatusOK, "") }, "registry-open", doctor.Error, []string{"asks nobody"}},
+		"open":            {func(w *world) { w.registry.answer = page("{}", "") }, "registry-open", doctor.Error, []string{"asks nobody"}},
+		"open, no body":   {func(w *world) { w.registry.answer = page("", "registry/2.0") }, "registry-open", doctor.Error, []string{"asks nobody"}},
+		"a page":          {func(w *world) { w.registry.answer = page("<html>welcome</html>", "") }, "registry", doctor.Error, []string{"no registry answers there", "pass /v2/ on"}},
+		"nothing":         {func(w *world) { w.registry.answer = page("", "") }, "registry", doctor.Error, []string{"no registry answers there"}},
 		"basic":           {func(w *world) { w.registry.answer = always(http.StatusUnauthorized, `Basic realm="x"`) }, "not-token", doctor.Error, []string{"basic"}},
 		"no challenge":    {func(w *world) { w.registry.answer = always(http.StatusUnauthorized, "") }, "challenge", doctor.Error, nil},
 		"no registry":     {func(w *world) { w.registry.answer = always(http.StatusNotFound, "") }, "registry", doctor.Error, []string{"404"}},
@@ -241,6 +244,16 @@ func always(status int, challenge string) func(http.ResponseWriter, *http.Reques
 			rw.Header().Set("WWW-Authenticate", challenge)
 		}
 		rw.WriteHeader(status)
+		return true
+	}
+}
+
+func page(body, version string) func(http.ResponseWriter, *http.Request) bool {
+	return func(rw http.ResponseWriter, _ *http.Request) bool {
+		if version != "" {
+			rw.Header().Set("Docker-Distribution-Api-Version", version)
+		}
+		fmt.Fprint(rw, body)
 		return true
 	}
 }
