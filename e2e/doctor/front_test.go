@@ -82,6 +82,14 @@ func TestGreeting(t *testing.T) {
 			live: one(want{"registry", "error", "/v2/ answers 200, and no registry answers there", []string{"proxy pass /v2/ on"}}),
 		},
 		{
+			name: "a proxy with little room for headers", versions: []string{"3.1.2"}, after: before(func(r *http.Response) {
+				if len(r.Request.Header.Get("Authorization")) > 1<<9 {
+					status(431)(r)
+				}
+			}),
+			live: one(want{"registry", "error", "/v2/ answers 431 to a token", []string{"registry its log", "proxy room for headers of 8 KB"}}),
+		},
+		{
 			name: "a proxy that redirects", pulls: true, after: before(func(r *http.Response) {
 				status(301)(r)
 				r.Header.Set("Location", "http://localhost:1/v2/")

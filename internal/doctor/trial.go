@@ -40,6 +40,8 @@ func (t *trial) run(ctx context.Context) {
 		t.report.Add(found("trial", Note, "no token was tried: "+err.Error(), untried))
 	case a.believed():
 		t.report.Add(fine("trial", "%s takes a token of ours for %q", t.base, t.aud))
+	case a.status != http.StatusUnauthorized:
+		t.report.Add(t.unseen(a.status))
 	default:
 		t.report.Add(t.reason(ctx, key, challengeOf(a.header).params["error"]))
 	}
@@ -48,6 +50,16 @@ func (t *trial) run(ctx context.Context) {
 // believed tells whether a registry believes the token that it was shown. One that wants access for its greeting does.
 func (a answer) believed() bool {
 	return a.status == http.StatusOK || challengeOf(a.header).params["error"] == "insufficient_scope"
+}
+
+// unseen is for an answer that says nothing of the token.
+func (t *trial) unseen(status int) Finding {
+	fixes := []Fix{{Theirs, "", "its log, and that of a proxy before it"}}
+	if status == http.StatusBadRequest || status == http.StatusRequestHeaderFieldsTooLarge {
+		fixes = append(fixes, Fix{Between, "", "room for headers of 8 KB: tokens with certificates are long"})
+	}
+	return found("registry", Error, fmt.Sprintf("%s/v2/ answers %d to a token", t.base, status),
+		"It, or a proxy before it, did not look at the token (431, 400: headers too large; 429, 503: too many requests).", fixes...)
 }
 
 func (t *trial) show(ctx context.Context, key *issuer.Key, v issuer.Variant) (answer, error) {
@@ -62,8 +74,12 @@ func (t *trial) show(ctx context.Context, key *issuer.Key, v issuer.Variant) (an
 // reason is why a token is refused, for which the registry has given a word: the first change that the registry likes.
 func (t *trial) reason(ctx context.Context, key *issuer.Key, word string) Finding {
 	bundle := t.setting("rootcertbundle")
+	heldBack := 0 // the status of an answer to somebody who asks too much
 	likes := func(k *issuer.Key, v issuer.Variant) bool {
 		a, err := t.show(ctx, k, v)
+		if a.status == http.StatusTooManyRequests || a.status == http.StatusServiceUnavailable {
+			heldBack = a.status
+		}
 		return err == nil && a.believed()
 	}
 	if likes(key, issuer.Variant{Wide: true}) {
@@ -86,6 +102,9 @@ func (t *trial) reason(ctx context.Context, key *issuer.Key, word string) Findin
 	}
 	if ctx.Err() != nil {
 		return found("registry", Error, "the registry refuses our tokens, and answers so slowly that it was not found out why", "docker login, pull and push fail.", Fix{Theirs, "", "the log of the registry"})
+	}
+	if heldBack != 0 {
+		return t.unseen(heldBack)
 	}
 	fixes := []Fix{t.give(bundle, t.service)}
 	// distribution 3 looks for the key first, then at the signature: a wrong signature of a key that it trusts is the one

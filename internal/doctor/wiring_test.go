@@ -228,6 +228,18 @@ func TestWhyARegistryRefuses(t *testing.T) {
 				return true
 			}
 		}, "registry", doctor.Error, []string{"redirects to http://localhost:", "/base}"}},
+		"token not looked at": {func(w *world) { w.registry.answer = toTokens(http.StatusRequestHeaderFieldsTooLarge) }, "registry", doctor.Error, []string{"/v2/ answers 431 to a token", "8 KB", "its log"}},
+		"held back":           {func(w *world) { w.registry.answer = toTokens(http.StatusTooManyRequests) }, "registry", doctor.Error, []string{"/v2/ answers 429 to a token"}},
+		"held back later": {func(w *world) {
+			w.registry.keysOf, w.registry.answer = "", nil
+			n := 0
+			w.registry.answer = func(rw http.ResponseWriter, r *http.Request) bool {
+				if n++; n > 3 {
+					return toTokens(http.StatusTooManyRequests)(rw, r)
+				}
+				return false
+			}
+		}, "registry", doctor.Error, []string{"/v2/ answers 429 to a token"}},
 		"keys unknown": {func(w *world) { w.subject.Ring = nil }, "trial", doctor.Note, []string{"the keys cannot be read"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -245,6 +257,16 @@ func always(status int, challenge string) func(http.ResponseWriter, *http.Reques
 		}
 		rw.WriteHeader(status)
 		return true
+	}
+}
+
+// toTokens answers who brings a token.
+func toTokens(status int) func(http.ResponseWriter, *http.Request) bool {
+	return func(rw http.ResponseWriter, r *http.Request) bool {
+		if r.Header.Get("Authorization") == "" {
+			return false
+		}
+		return always(status, "")(rw, r)
 	}
 }
 
