@@ -226,6 +226,22 @@ func TestPublicURL(t *testing.T) {
 	}
 }
 
+// A proxy of the environment that is not there is no fault of the registry's, nor of authserver's.
+func TestProxyOfTheEnvironment(t *testing.T) {
+	t.Parallel()
+	for name, proxy := range map[string]string{"nobody there": "http://127.0.0.1:1", "no such name": "http://proxy.invalid:3128"} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, "", harness.Options{})
+			w.env = []string{"HTTPS_PROXY=" + proxy, "HTTP_PROXY=" + proxy, "NO_PROXY=", "no_proxy="}
+			w.doctor("--registry", "https://registry.example.com").says(t,
+				want{"registry", "error", "registry.example.com is asked for by way of a proxy", []string{"machine HTTPS_PROXY in the environment"}})
+			w.set("public_url", "http://auth.example.com")
+			w.doctor().says(t, want{"public-url", "error", "auth.example.com is asked for by way of a proxy", []string{"machine HTTP_PROXY in the environment"}},
+				want{"realm-scheme", "warning", "http://auth.example.com/token is http", nil})
+		})
+	}
+}
+
 // authority signs certificates as they should not be.
 type authority struct {
 	*testing.T

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -524,6 +525,27 @@ func TestNobodyRuns(t *testing.T) {
 	want(t, w.examine(), "public-url", doctor.Note, "nobody listens")
 	w.subject.Running = true
 	want(t, w.examine(), "public-url", doctor.Error, "nobody listens")
+}
+
+// A proxy of the environment is no part of the server behind it.
+func TestAProxyOfTheEnvironment(t *testing.T) {
+	for proxy, words := range map[string][]string{
+		"http://127.0.0.1:1":        {"auth.test is asked for by way of a proxy", "HTTPS_PROXY", "connection refused"},
+		"http://bob:s3cret@[::1]:1": {"auth.test is asked for by way of a proxy", "NO_PROXY"},
+	} {
+		w := newWorld(t)
+		w.subject.PublicURL, w.subject.Registry = "https://auth.test", ""
+		address, err := url.Parse(proxy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.subject.Client.Transport = &http.Transport{Proxy: http.ProxyURL(address)}
+		r := w.examine()
+		want(t, r, "public-url", doctor.Error, words...)
+		if said := show(r); strings.Contains(said, "nobody listens") || strings.Contains(said, "start it") || strings.Contains(said, "s3cret") {
+			t.Error(said)
+		}
+	}
 }
 
 func TestTLSAsClientsSeeIt(t *testing.T) {
