@@ -249,6 +249,11 @@ func TestRegistry(t *testing.T) {
 			mended: []string{"registry " + key + "signingalgorithms", "authserver services[0].algorithm: RS256"},
 		},
 		{
+			name: "signingalgorithms of another service", versions: []string{"3.1.2"}, options: harness.Options{Config: services("chain ES256", "chain ES384")}, broken: func(w *world) { w.registry.set("signingalgorithms", "[ES384]") },
+			live:   one(want{"algorithm", "error", "the registry takes tokens signed with ES384, and refuses those signed with ES256", []string{"authserver services[0].algorithm: ES384", "registry " + key + "signingalgorithms"}}),
+			mended: []string{"authserver services[0].algorithm: ES384"},
+		},
+		{
 			name: "service with capitals and blanks", broken: func(w *world) { w.registry.set("service", `"My Registry"`) }, options: harness.Options{Service: "My Registry"},
 			both: one(want{"service-characters", "warning", `the service "My Registry" has the character " "`, nil}, want{"service-characters", "warning", "has capital letters", nil}), pulls: true,
 		},

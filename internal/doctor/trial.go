@@ -92,7 +92,7 @@ func (t *trial) reason(ctx context.Context, key *issuer.Key, word string) Findin
 	}
 	for _, other := range t.Ring.Published() {
 		if other.ID != key.ID && likes(other, issuer.Variant{}) {
-			return t.otherKey(other)
+			return t.otherKey(key, other)
 		}
 	}
 	for _, name := range t.issuers() {
@@ -137,7 +137,12 @@ func (t *trial) reason(ctx context.Context, key *issuer.Key, word string) Findin
 }
 
 // otherKey is for a registry that trusts another key of ours than that of its service.
-func (t *trial) otherKey(key *issuer.Key) Finding {
+func (t *trial) otherKey(signing, key *issuer.Key) Finding {
+	if signing.Anchor != nil && key.Anchor != nil && key.Anchor.Equal(signing.Anchor) && key.Algorithm != signing.Algorithm { // it trusts both
+		return found("algorithm", Error, fmt.Sprintf("the registry takes tokens signed with %s, and refuses those signed with %s", key.Algorithm, signing.Algorithm),
+			"It trusts the root of both: it does not know the algorithm, or its signingalgorithms leave it out.",
+			t.serviceFix(t.i, "algorithm", key.Algorithm), t.setting("signingalgorithms").fix("with "+signing.Algorithm+" among them"))
+	}
 	for i, s := range t.Services {
 		for _, k := range t.Ring.PublishedFor(s.Name) {
 			if k.ID == key.ID && s.Name != t.service.Name {

@@ -114,7 +114,7 @@ func (w *world) greet(rw http.ResponseWriter, r *http.Request) {
 		refuse("")
 		return
 	}
-	parsed, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.ES256, jose.RS256, jose.EdDSA})
+	parsed, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.ES256, jose.ES384, jose.RS256, jose.EdDSA})
 	if err != nil {
 		refuse(`,error="invalid_token"`)
 		return
@@ -248,6 +248,20 @@ func TestWhyARegistryRefuses(t *testing.T) {
 			c.bend(w)
 			want(t, w.examine(), c.check, c.severity, c.words...)
 		})
+	}
+}
+
+// Keys below one root are believed by who has it, but for their algorithm.
+func TestAnotherAlgorithmOfTheSameRoot(t *testing.T) {
+	service := func(name, algorithm string) issuer.Service {
+		return issuer.Service{Name: name, Issuer: "auth", Verifier: issuer.VerifierChain, Algorithm: algorithm, Lifetime: 5 * time.Minute}
+	}
+	w := newWorld(t, service("registry.test", issuer.ES256), service("other.test", issuer.ES384))
+	w.registry.keysOf = "other.test"
+	r := w.examine()
+	want(t, r, "algorithm", doctor.Error, "takes tokens signed with ES384", "refuses those signed with ES256", "services[0].algorithm: ES384", "auth.token.signingalgorithms: with ES256 among them")
+	if said := show(r); strings.Contains(said, "verifier") {
+		t.Error(said)
 	}
 }
 
