@@ -43,7 +43,7 @@ func (t *trial) run(ctx context.Context) {
 	case a.status != http.StatusUnauthorized:
 		t.report.Add(t.unseen(a.status))
 	default:
-		t.report.Add(t.reason(ctx, key, challengeOf(a.header).params["error"]))
+		t.report.Add(t.reason(ctx, key, a))
 	}
 }
 
@@ -71,8 +71,9 @@ func (t *trial) show(ctx context.Context, key *issuer.Key, v issuer.Variant) (an
 	return t.ask(ctx, http.MethodGet, t.base+"/v2/", nil, func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token) })
 }
 
-// reason is why a token is refused, for which the registry has given a word: the first change that the registry likes.
-func (t *trial) reason(ctx context.Context, key *issuer.Key, word string) Finding {
+// reason is why a token is refused with an answer: the first change that the registry likes.
+func (t *trial) reason(ctx context.Context, key *issuer.Key, refusal answer) Finding {
+	word := challengeOf(refusal.header).params["error"]
 	bundle := t.setting("rootcertbundle")
 	heldBack := 0 // the status of an answer to somebody who asks too much
 	likes := func(k *issuer.Key, v issuer.Variant) bool {
@@ -82,8 +83,13 @@ func (t *trial) reason(ctx context.Context, key *issuer.Key, word string) Findin
 		}
 		return err == nil && a.believed()
 	}
-	if likes(key, issuer.Variant{Wide: true}) {
-		return found("clock", Error, "the registry refuses tokens of now, and takes one that is valid for two days", "Its clock is wrong, or this machine's is.", Fix{Machine, "", "NTP on both machines (timedatectl)"})
+	wrongClock := found("clock", Error, "the registry refuses our tokens, and its clock is wrong, or this machine's", "Certificates are looked at without leeway.", Fix{Machine, "", "NTP on both machines (timedatectl)"})
+	if refusal.skew().Abs() > time.Hour { // more than any token makes up for
+		return wrongClock
+	}
+	// An audience that is not listed is the registry's own choice; nothing that is valid for longer is signed for it.
+	if t.aud == t.service.Name && likes(key, issuer.Variant{Wide: true}) {
+		return found("clock", Error, "the registry refuses tokens of now, and takes one that is valid for two hours", "Its clock is wrong, or this machine's is.", Fix{Machine, "", "NTP on both machines (timedatectl)"})
 	}
 	if len(key.Chain) > 0 && likes(key, issuer.Variant{NoChain: true}) {
 		return found("verifier-kind", Error, fmt.Sprintf("the registry takes tokens for %q without certificates only: it has a JWKS and no rootcertbundle", t.service.Name),
@@ -123,7 +129,7 @@ func (t *trial) reason(ctx context.Context, key *issuer.Key, word string) Findin
 		return found("trial", Error, "the registry refuses our tokens, as what stands above lets expect", "docker login, pull and push fail.")
 	}
 	if t.skewed {
-		return found("clock", Error, "the registry refuses our tokens, and its clock is wrong, or this machine's", "Certificates are looked at without leeway.", Fix{Machine, "", "NTP on both machines (timedatectl)"})
+		return wrongClock
 	}
 	switch t.service.Verifier {
 	case issuer.VerifierChain:

@@ -3,6 +3,7 @@ package doctor_test
 import (
 	"context"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -194,7 +195,8 @@ func TestWhyARegistryRefuses(t *testing.T) {
 		"issuer or root":        {func(w *world) { w.registry.issuer, w.registry.old = "nobody knows", true }, "root", doctor.Error, []string{"does not trust the key", "or has another issuer"}},
 		"root":                  {func(w *world) { w.registry.keysOf = "" }, "root", doctor.Error, []string{"authserver key export > FILE, then restart"}},
 		"another service's key": {func(w *world) { w.registry.keysOf = "zot.test" }, "verifier-kind", doctor.Error, []string{`"zot.test"`, "services[0].verifier: pinned"}},
-		"clock":                 {func(w *world) { w.registry.ahead = -3 * time.Minute }, "clock", doctor.Error, []string{"valid for two days"}},
+		"clock":                 {func(w *world) { w.registry.ahead = -3 * time.Minute }, "clock", doctor.Error, []string{"valid for two hours"}},
+		"clock, far":            {func(w *world) { w.registry.ahead = -3 * time.Hour }, "clock", doctor.Error, []string{"refuses our tokens, and its clock is wrong"}},
 		"clock, by the date":    {func(w *world) { w.registry.ahead = 25 * time.Second }, "clock", doctor.Warning, []string{"the registry is 25s ahead of"}},
 		"JWKS alone": {func(w *world) {
 			w.registry.refuses = func(_ claims, h jose.Header) bool {
@@ -420,6 +422,30 @@ func TestAPasswordIsNotForWhatStandsBetween(t *testing.T) {
 		r := w.examine()
 		want(t, r, name, doctor.Error)
 		want(t, r, "login", doctor.Note, "was not tried")
+	}
+}
+
+// What doctor signs is valid for no longer than it says; what is for somebody who is not listed, no longer than a token.
+func TestHowLongProbesAreValid(t *testing.T) {
+	for service, most := range map[string]time.Duration{"registry.test": 2*time.Hour + 30*time.Second, "other": 5*time.Minute + 30*time.Second} {
+		w := newWorld(t)
+		w.registry.service, w.registry.keysOf = service, ""
+		longest := time.Duration(0)
+		w.registry.answer = func(_ http.ResponseWriter, r *http.Request) bool {
+			if token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
+				text, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
+				var c claims
+				if err != nil || json.Unmarshal(text, &c) != nil {
+					t.Fatal(token)
+				}
+				longest = max(longest, time.Duration(c.Exp-c.Nbf)*time.Second)
+			}
+			return false
+		}
+		w.examine()
+		if longest != most {
+			t.Errorf("for %s a token was valid for %s, want %s", service, longest, most)
+		}
 	}
 }
 
@@ -654,6 +680,10 @@ func TestARegistryThatWasNotRestarted(t *testing.T) {
 	w.registry.keysOf = ""
 	w.subject.Stanza = w.stanza(t, "registry.test", "auth", issuer.EncodeCertificates(w.ring.Roots()...))
 	want(t, w.examine(), "restart", doctor.Error, "not restarted", "config.yml")
+
+	w.registry.keysOf, w.registry.ahead = "registry.test", -3*time.Hour
+	want(t, w.examine(), "clock", doctor.Error, "refuses our tokens, and its clock is wrong")
+	w.registry.ahead = 0
 
 	w.subject.Stanza = w.stanza(t, "registry.test", "other", issuer.EncodeCertificates(w.ring.Roots()...))
 	w.registry.issuer, w.registry.keysOf = "other", "registry.test"
