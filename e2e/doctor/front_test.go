@@ -97,6 +97,14 @@ func TestGreeting(t *testing.T) {
 			live: one(want{"registry", "error", "/v2/ redirects to http://localhost:1/v2/", []string{"authserver --registry http://localhost:1", "proxy no redirect below /v2/"}}),
 		},
 		{
+			name: "a proxy that names two schemes", pulls: true, after: before(func(r *http.Response) {
+				if challenge := r.Header.Get("WWW-Authenticate"); challenge != "" {
+					r.Header.Set("WWW-Authenticate", `Basic realm="staff", `+challenge)
+				}
+			}),
+			live: []want{},
+		},
+		{
 			name: "a proxy with a password of its own", after: before(func(r *http.Response) {
 				status(401)(r)
 				r.Header.Set("WWW-Authenticate", `Basic realm="staff"`)

@@ -213,11 +213,19 @@ func TestWhyARegistryRefuses(t *testing.T) {
 		"a page":          {func(w *world) { w.registry.answer = page("<html>welcome</html>", "") }, "registry", doctor.Error, []string{"no registry answers there", "pass /v2/ on"}},
 		"nothing":         {func(w *world) { w.registry.answer = page("", "") }, "registry", doctor.Error, []string{"no registry answers there"}},
 		"basic":           {func(w *world) { w.registry.answer = always(http.StatusUnauthorized, `Basic realm="x"`) }, "not-token", doctor.Error, []string{"basic"}},
-		"no challenge":    {func(w *world) { w.registry.answer = always(http.StatusUnauthorized, "") }, "challenge", doctor.Error, nil},
-		"no registry":     {func(w *world) { w.registry.answer = always(http.StatusNotFound, "") }, "registry", doctor.Error, []string{"404"}},
-		"broken":          {func(w *world) { w.registry.answer = always(http.StatusInternalServerError, "") }, "registry", doctor.Error, []string{"500"}},
-		"down":            {func(w *world) { w.subject.Registry = "http://localhost:1" }, "registry", doctor.Error, []string{"nobody listens"}},
-		"no address":      {func(w *world) { w.subject.Registry = "registry.test" }, "registry", doctor.Error, []string{"https://"}},
+		"basic, or bearer": {func(w *world) {
+			w.registry.answer = func(rw http.ResponseWriter, r *http.Request) bool {
+				if r.Header.Get("Authorization") == "" {
+					return always(http.StatusUnauthorized, fmt.Sprintf(`Basic realm="x", Bearer realm=%q,service=%q`, w.registry.realm, w.registry.service))(rw, r)
+				}
+				return false
+			}
+		}, "trial", doctor.OK, []string{"takes a token"}},
+		"no challenge": {func(w *world) { w.registry.answer = always(http.StatusUnauthorized, "") }, "challenge", doctor.Error, nil},
+		"no registry":  {func(w *world) { w.registry.answer = always(http.StatusNotFound, "") }, "registry", doctor.Error, []string{"404"}},
+		"broken":       {func(w *world) { w.registry.answer = always(http.StatusInternalServerError, "") }, "registry", doctor.Error, []string{"500"}},
+		"down":         {func(w *world) { w.subject.Registry = "http://localhost:1" }, "registry", doctor.Error, []string{"nobody listens"}},
+		"no address":   {func(w *world) { w.subject.Registry = "registry.test" }, "registry", doctor.Error, []string{"https://"}},
 		"redirect": {func(w *world) {
 			w.registry.answer = func(rw http.ResponseWriter, r *http.Request) bool {
 				http.Redirect(rw, r, "https://elsewhere.test/v2/", http.StatusMovedPermanently)
