@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"os"
 	"slices"
@@ -19,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"authserver/internal/network"
 	"authserver/internal/users"
 )
 
@@ -58,7 +58,7 @@ func (h *hand) dial(f far) (*remote, error) {
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return nil, misuse{fmt.Errorf("--server: %q is no address; would be right: https://auth.example.com", f.server)}
 	}
-	if ip, err := netip.ParseAddr(u.Hostname()); u.Scheme == "http" && u.Hostname() != "localhost" && (err != nil || !ip.IsLoopback()) {
+	if u.Scheme == "http" && !network.IsLocal(u.Hostname()) {
 		return nil, misuse{errors.New("--server: the password would be sent in clear; use https")}
 	}
 	if f.login == "" {

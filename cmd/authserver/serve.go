@@ -23,6 +23,7 @@ import (
 	"authserver/internal/audit"
 	"authserver/internal/config"
 	"authserver/internal/metrics"
+	"authserver/internal/network"
 	"authserver/internal/server"
 	"authserver/internal/store"
 	"authserver/internal/systemd"
@@ -310,7 +311,7 @@ func (s *service) advise() {
 	switch {
 	case ip != nil && (ip.IsLoopback() || ip.IsPrivate()):
 		s.lasting.log.Warn("server.public_url is a private address: crane and oras refuse such a realm unless the registry has the same one; use a host name", "public_url", c.Server.PublicURL)
-	case u.Scheme == "http" && host != "localhost" && (ip == nil || !ip.IsLoopback()):
+	case u.Scheme == "http" && !network.IsLocal(host):
 		s.lasting.log.Warn("server.public_url is not https: passwords cross the network in clear, and clients refuse it when the registry is https", "public_url", c.Server.PublicURL)
 	}
 }

@@ -74,11 +74,35 @@ func TestGreeting(t *testing.T) {
 			live: one(want{"registry", "error", "/v2/ answers 502", []string{"registry the log of the registry"}}),
 		},
 		{
+			name: "a proxy with a page of its own", after: before(func(r *http.Response) {
+				status(200)(r)
+				r.Header.Set("Content-Type", "text/html")
+				r.Body = io.NopCloser(strings.NewReader("<html>welcome</html>"))
+			}),
+			live: one(want{"registry", "error", "/v2/ answers 200, and no registry answers there", []string{"proxy pass /v2/ on"}}),
+		},
+		{
+			name: "a proxy with little room for headers", versions: []string{"3.1.2"}, after: before(func(r *http.Response) {
+				if len(r.Request.Header.Get("Authorization")) > 1<<9 {
+					status(431)(r)
+				}
+			}),
+			live: one(want{"registry", "error", "/v2/ answers 431 to a token", []string{"registry its log", "proxy room for headers of 8 KB"}}),
+		},
+		{
 			name: "a proxy that redirects", pulls: true, after: before(func(r *http.Response) {
 				status(301)(r)
 				r.Header.Set("Location", "http://localhost:1/v2/")
 			}),
 			live: one(want{"registry", "error", "/v2/ redirects to http://localhost:1/v2/", []string{"authserver --registry http://localhost:1", "proxy no redirect below /v2/"}}),
+		},
+		{
+			name: "a proxy that names two schemes", pulls: true, after: before(func(r *http.Response) {
+				if challenge := r.Header.Get("WWW-Authenticate"); challenge != "" {
+					r.Header.Set("WWW-Authenticate", `Basic realm="staff", `+challenge)
+				}
+			}),
+			live: []want{},
 		},
 		{
 			name: "a proxy with a password of its own", after: before(func(r *http.Response) {

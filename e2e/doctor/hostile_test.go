@@ -262,12 +262,18 @@ func TestRegistryDoesNotChooseWhatIsSigned(t *testing.T) {
 		w.doctor("--registry", address)
 	}
 	for _, payload := range seen {
-		var claims struct{ Iss, Aud string }
+		var claims struct {
+			Iss, Aud string
+			Nbf, Exp int64
+		}
 		if err := json.Unmarshal([]byte(payload), &claims); err != nil {
 			t.Fatal(err)
 		}
 		if strings.Contains(claims.Iss, "sts.example.com") || strings.Contains(claims.Iss, "kubernetes") || strings.Contains(claims.Iss, "evil") || len(payload) > 1000 {
 			t.Errorf("signed: %.300s", payload)
+		}
+		if lasts := claims.Exp - claims.Nbf; lasts > 2*3600+60 || claims.Aud != "registry.test" && lasts > 5*60+60 {
+			t.Errorf("valid for %d s: %.300s", lasts, payload)
 		}
 	}
 	if len(seen) < 10 {

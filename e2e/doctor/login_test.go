@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -151,6 +153,29 @@ func TestPasswordStaysHere(t *testing.T) {
 	}
 }
 
+// A proxy of the environment has what is sent in clear. For localhost none is asked; for a name below it, one is.
+func TestPasswordIsNotForAProxy(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "", harness.Options{Users: map[string]string{"alice": secret}})
+	_, upstream, _ := strings.Cut(w.auth.URL, "://")
+	s := &thief{}
+	proxy := w.listen(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		s.ServeHTTP(httptest.NewRecorder(), &http.Request{Method: r.Method, URL: r.URL, Header: r.Header}) // not the body
+		(&httputil.ReverseProxy{Rewrite: func(p *httputil.ProxyRequest) { p.Out.URL.Host = upstream }}).ServeHTTP(rw, r)
+	}))
+	w.env = []string{"HTTP_PROXY=" + proxy, "NO_PROXY=", "no_proxy="}
+	w.set("public_url", strings.Replace(w.auth.URL, "localhost", "auth.localhost", 1))
+	r := w.read(w.as("alice", secret, "-o", "json"))
+	r.says(t, want{"login", "warning", "the login was not tried: the password would be sent in clear to http://auth.localhost:", []string{"authserver server.public_url: https://auth.localhost:"}},
+		want{"realm-scheme", "warning", "the realm http://auth.localhost:…/token is http", nil})
+	if s.has("/token") == "" {
+		t.Error("the proxy was not asked")
+	}
+	if got := s.has("Basic YWxpY2", secret); got != "" {
+		t.Errorf("the proxy was told %s", got)
+	}
+}
+
 // What the audit log has of all this: anonymous tokens without access, refusals, and of --as one login.
 func TestAudit(t *testing.T) {
 	t.Parallel()
@@ -242,6 +267,7 @@ func TestOutput(t *testing.T) {
 		{[]string{"--registry-config", w.config()}, 1, "no configuration of a registry"},
 		{[]string{"--registry", "registry.example.com"}, 1, "is no address of a registry; would be right: https://"},
 		{[]string{"--registry", "https://alice:hidden@registry.example.com"}, 1, `"https://alice:xxxxx@registry.example.com" is no address of a registry`},
+		{[]string{"--registry", "https://alice:hid%zen@registry.example.com"}, 1, `registry: "registry.example.com" is no address of a registry`},
 		{[]string{"--registry", "ftp://registry.example.com"}, 1, "is no address of a registry"},
 		{[]string{"--config", "/none.yaml"}, 1, "/none.yaml"},
 	} {

@@ -95,7 +95,9 @@ func TestPublicAddress(t *testing.T) {
 	}{
 		{name: "a proxy that does no harm", location: passes, works: true},
 		{name: "redirect to https", long: true, location: "return 301 https://localhost:1$request_uri;",
-			wants: one(want{"redirect", "error", "/token redirects to https://localhost:1/token?service=registry.test", []string{"authserver server.public_url: https://localhost:1", "proxy no redirect"}})},
+			wants: one(want{"redirect", "error", "/token redirects to https://localhost:1/token", []string{"authserver server.public_url: https://localhost:1", "proxy no redirect"}})},
+		{name: "a slash too much", location: "absolute_redirect off; if ($uri = /token) { return 301 /token/$is_args$args; }\n      " + passes,
+			wants: one(want{"redirect", "error", "/token redirects to http://localhost:…/token/", []string{"proxy no redirect"}})},
 		{name: "redirect of POST", location: "if ($request_method = POST) { return 302 /login; }\n      " + passes, works: true,
 			wants: one(want{"redirect", "error", "POST http://localhost:…/token redirects to http", []string{"proxy no redirect below /token"}})},
 		{name: "without Authorization", location: passes + `proxy_set_header Authorization "";`,
@@ -139,6 +141,25 @@ func TestPublicAddress(t *testing.T) {
 			w.isWell()
 		})
 	}
+}
+
+// Where a redirect leads, authserver may be: then public_url is what doctor says, to the letter.
+func TestRedirectMended(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "3.1.2", harness.Options{})
+	w.behind("return 301 " + w.auth.URL + "$request_uri;")
+	w.registry.start()
+	r := w.doctor()
+	r.says(t, want{"redirect", "error", "/token redirects to " + w.auth.URL + "/token", nil})
+	x, ok := r.worstFindings()[0].fix("authserver server.public_url: ")
+	if !ok {
+		t.Fatal(r)
+	}
+	w.set("public_url", strings.TrimPrefix(x.Do, "server.public_url: "))
+	w.restartAuth()
+	w.registry.set("realm", w.auth.URL+"/token")
+	w.registry.start()
+	w.isWell()
 }
 
 // isWell is after a mending: doctor finds nothing, and a client logs in, pushes and pulls.
@@ -201,6 +222,22 @@ func TestPublicURL(t *testing.T) {
 			for _, f := range r.worstFindings() {
 				row("public address: "+c.name, f)
 			}
+		})
+	}
+}
+
+// A proxy of the environment that is not there is no fault of the registry's, nor of authserver's.
+func TestProxyOfTheEnvironment(t *testing.T) {
+	t.Parallel()
+	for name, proxy := range map[string]string{"nobody there": "http://127.0.0.1:1", "no such name": "http://proxy.invalid:3128"} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, "", harness.Options{})
+			w.env = []string{"HTTPS_PROXY=" + proxy, "HTTP_PROXY=" + proxy, "NO_PROXY=", "no_proxy="}
+			w.doctor("--registry", "https://registry.example.com").says(t,
+				want{"registry", "error", "registry.example.com is asked for by way of a proxy", []string{"machine HTTPS_PROXY in the environment"}})
+			w.set("public_url", "http://auth.example.com")
+			w.doctor().says(t, want{"public-url", "error", "auth.example.com is asked for by way of a proxy", []string{"machine HTTP_PROXY in the environment"}},
+				want{"realm-scheme", "warning", "http://auth.example.com/token is http", nil})
 		})
 	}
 }

@@ -249,6 +249,11 @@ func TestRegistry(t *testing.T) {
 			mended: []string{"registry " + key + "signingalgorithms", "authserver services[0].algorithm: RS256"},
 		},
 		{
+			name: "signingalgorithms of another service", versions: []string{"3.1.2"}, options: harness.Options{Config: services("chain ES256", "chain ES384")}, broken: func(w *world) { w.registry.set("signingalgorithms", "[ES384]") },
+			live:   one(want{"algorithm", "error", "the registry takes tokens signed with ES384, and refuses those signed with ES256", []string{"authserver services[0].algorithm: ES384", "registry " + key + "signingalgorithms"}}),
+			mended: []string{"authserver services[0].algorithm: ES384"},
+		},
+		{
 			name: "service with capitals and blanks", broken: func(w *world) { w.registry.set("service", `"My Registry"`) }, options: harness.Options{Service: "My Registry"},
 			both: one(want{"service-characters", "warning", `the service "My Registry" has the character " "`, nil}, want{"service-characters", "warning", "has capital letters", nil}), pulls: true,
 		},
@@ -258,11 +263,16 @@ func TestRegistry(t *testing.T) {
 		},
 		{
 			name: "clock seven minutes ahead", after: func(w *world) { harness.ClockOf(w, w.registry.process).Set(w, 7*time.Minute) }, versions: []string{"2.5.2", "3.1.2"},
-			live: one(want{"clock", "error", "the clock of the registry is …s ahead of this machine's", []string{"machine NTP"}}, want{"clock", "error", "takes one that is valid for two days", []string{"machine NTP"}}),
+			live: one(want{"clock", "error", "the clock of the registry is …s ahead of this machine's", []string{"machine NTP"}}, want{"clock", "error", "takes one that is valid for two hours", []string{"machine NTP"}}),
+		},
+		{
+			name: "clock half a day behind", after: func(w *world) { harness.ClockOf(w, w.registry.process).Set(w, -12*time.Hour) }, versions: []string{"2.5.2", "3.1.2"},
+			live: one(want{"clock", "error", "the clock of the registry is …s behind this machine's", []string{"machine NTP"}}, want{"clock", "error", "refuses our tokens, and its clock is wrong", []string{"machine NTP"}}),
+			both: one(want{"clock", "error", "the clock of the registry is …s behind this machine's", []string{"machine NTP"}}, want{"clock", "error", "refuses our tokens, and its clock is wrong", []string{"machine NTP"}}),
 		},
 		{
 			name: "clock five minutes behind", after: func(w *world) { harness.ClockOf(w, w.registry.process).Set(w, -5*time.Minute) }, versions: []string{"2.5.2", "3.1.2"},
-			live: one(want{"clock", "error", "the clock of the registry is …s behind this machine's", []string{"machine NTP"}}, want{"clock", "error", "takes one that is valid for two days", []string{"machine NTP"}}),
+			live: one(want{"clock", "error", "the clock of the registry is …s behind this machine's", []string{"machine NTP"}}, want{"clock", "error", "takes one that is valid for two hours", []string{"machine NTP"}}),
 		},
 		{
 			name: "clock a minute behind", after: func(w *world) { harness.ClockOf(w, w.registry.process).Set(w, -50*time.Second) }, versions: []string{"3.1.2"},

@@ -4,12 +4,12 @@ package config
 
 import (
 	"fmt"
-	"net"
 	"net/url"
 	"strings"
 	"time"
 
 	"authserver/internal/document"
+	"authserver/internal/network"
 )
 
 // Config is the effective configuration. Paths in it are absolute or relative to the working directory.
@@ -125,8 +125,7 @@ func (w Webhook) InClear() bool {
 
 // inClear tells whether what is sent to an address crosses a network without TLS.
 func inClear(u *url.URL) bool {
-	ip := net.ParseIP(u.Hostname())
-	return u.Scheme == "http" && u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback())
+	return u.Scheme == "http" && !network.IsLocal(u.Hostname())
 }
 
 // Passwords are how passwords are hashed, checked and remembered.

@@ -18,6 +18,7 @@ import (
 
 // An answer is what came back. Its body is bounded.
 type answer struct {
+	asked  *url.URL
 	status int
 	header http.Header
 	body   []byte
@@ -51,18 +52,25 @@ func (e *examination) ask(ctx context.Context, method, address string, form url.
 		return answer{}, err
 	}
 	defer func() { _ = response.Body.Close() }()
-	a := answer{status: response.StatusCode, header: response.Header, tls: response.TLS, at: e.Now()}
+	a := answer{asked: request.URL, status: response.StatusCode, header: response.Header, tls: response.TLS, at: e.Now()}
 	a.body, err = io.ReadAll(io.LimitReader(response.Body, maxAnswer))
 	a.date, _ = http.ParseTime(response.Header.Get("Date"))
 	return a, err
 }
 
-// redirects tells where an answer sends the client, "" for nowhere.
+// redirects tells where an answer sends the client, "" for nowhere. What belongs to the one request is left out: another
+// is made for it elsewhere.
 func (a answer) redirects() string {
-	if a.status >= 300 && a.status < 400 {
-		return a.header.Get("Location")
+	location := a.header.Get("Location")
+	if a.status < 300 || a.status >= 400 || location == "" {
+		return ""
 	}
-	return ""
+	to, err := a.asked.Parse(location)
+	if err != nil {
+		return redacted(location)
+	}
+	to.User, to.RawQuery, to.ForceQuery, to.Fragment = nil, "", false, ""
+	return to.String()
 }
 
 // token is the token in an answer of a token server, "" when there is none.
@@ -90,6 +98,7 @@ func unreached(address string, err error, side string) (what string, fixes []Fix
 	if parseErr != nil {
 		return "no address: " + address, nil
 	}
+	var proxy *net.OpError
 	var dns *net.DNSError
 	var unknown x509.UnknownAuthorityError
 	var hostname x509.HostnameError
@@ -97,8 +106,11 @@ func unreached(address string, err error, side string) (what string, fixes []Fix
 	var record tls.RecordHeaderError
 	var outage net.Error
 	switch {
+	case errors.As(err, &proxy) && proxy.Op == "proxyconnect": // first: what is the matter with the proxy is in it
+		return fmt.Sprintf("%s is asked for by way of a proxy, which cannot be reached: %v", u.Host, proxy.Err),
+			[]Fix{{Machine, "", strings.ToUpper(u.Scheme) + "_PROXY in the environment, or " + u.Hostname() + " in NO_PROXY there"}}
 	case errors.As(err, &dns):
-		return fmt.Sprintf("the name %s cannot be resolved on this machine", u.Hostname()), []Fix{{Machine, "", "a DNS entry for " + u.Hostname()}}
+		return fmt.Sprintf("the name %s cannot be resolved on this machine", dns.Name), []Fix{{Machine, "", "a DNS entry for " + dns.Name}}
 	case errors.As(err, &unknown):
 		return fmt.Sprintf("the certificate of %s is signed by nobody whom this machine trusts", u.Host),
 			[]Fix{{side, "", "serve the whole chain of certificates, of an authority that clients trust"}, {Machine, "", "put its authority among the system's certificates here and on every client (docker: /etc/docker/certs.d/HOST/ca.crt); SSL_CERT_FILE names it for this command"}}

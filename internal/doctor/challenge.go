@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// challenge is a WWW-Authenticate header (RFC 9110 §11.6.1), its scheme in lower case.
+// challenge is one of those in a WWW-Authenticate header (RFC 9110 §11.6.1), its scheme in lower case.
 type challenge struct {
 	scheme string
 	params map[string]string
@@ -15,28 +15,38 @@ type challenge struct {
 func challengeOf(h http.Header) challenge {
 	var first challenge
 	for _, value := range h.Values("WWW-Authenticate") {
-		c := parseChallenge(value)
-		if c.scheme == "bearer" {
-			return c
-		}
-		if first.scheme == "" {
-			first = c
+		for _, c := range parseChallenges(value) {
+			if c.scheme == "bearer" {
+				return c
+			}
+			if first.scheme == "" {
+				first = c
+			}
 		}
 	}
 	return first
 }
 
-// parseChallenge reads one challenge: a scheme, then name=value or name="value" with commas between.
-func parseChallenge(value string) challenge {
-	scheme, rest, _ := strings.Cut(strings.TrimSpace(value), " ")
-	c := challenge{strings.ToLower(scheme), map[string]string{}}
+// parseChallenges reads challenges with commas between: of each a scheme, then name=value or name="value" with commas
+// between. A word that no "=" follows is the scheme of the next one.
+func parseChallenges(rest string) (challenges []challenge) {
 	for {
-		rest = strings.TrimLeft(rest, " ,\t")
-		name, after, ok := strings.Cut(rest, "=")
-		if !ok {
-			return c
+		rest = strings.TrimLeft(rest, " ,\t=")
+		if rest == "" {
+			return challenges
 		}
-		name = strings.ToLower(strings.TrimSpace(name))
+		end := strings.IndexAny(rest, " ,\t=")
+		if end < 0 {
+			end = len(rest)
+		}
+		name := strings.ToLower(rest[:end])
+		rest = strings.TrimLeft(rest[end:], " \t")
+		after, isParam := strings.CutPrefix(rest, "=")
+		if !isParam || len(challenges) == 0 {
+			challenges = append(challenges, challenge{name, map[string]string{}})
+			continue
+		}
+		after = strings.TrimLeft(after, " \t")
 		var text strings.Builder
 		if quoted, isQuoted := strings.CutPrefix(after, `"`); isQuoted {
 			i := 0
@@ -55,6 +65,6 @@ func parseChallenge(value string) challenge {
 			text.WriteString(after[:end])
 			rest = after[end:]
 		}
-		c.params[name] = text.String()
+		challenges[len(challenges)-1].params[name] = text.String()
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"authserver/internal/issuer"
+	"authserver/internal/network"
 )
 
 // reach looks at our public address as a client does.
@@ -37,8 +38,11 @@ func (e *examination) reach(ctx context.Context) {
 	e.judgeTLS(a, e.PublicURL, Ours)
 	e.judgeClock(a, "the server at "+e.PublicURL)
 	if e.judgeKeys(ctx, a.token()) {
-		e.judgeProxy(ctx)
-		e.logIn(ctx)
+		if e.judgeProxy(ctx) {
+			e.logIn(ctx)
+		} else if e.User != "" {
+			e.report.Add(found("login", Note, "the login was not tried: what is between here and authserver changes what is asked", "It might keep the password, and answer for authserver."))
+		}
 	}
 	if worst := (&Report{Findings: e.report.Findings[before:]}).Worst(); worst < Warning {
 		e.report.Add(fine("public-url", "%s gives tokens", e.realm()))
@@ -50,9 +54,13 @@ func (e *examination) isOurs(a answer) bool {
 	to := a.redirects()
 	switch {
 	case to != "":
+		var fixes []Fix
+		if to := strings.TrimSuffix(to, "/"); !e.ours(to) { // which would be no change
+			fixes = e.moveTo(to)
+		}
 		e.report.Add(found("redirect", Error, fmt.Sprintf("%s redirects to %s", e.realm(), to),
 			"A redirected POST comes back as an anonymous GET, and credentials get lost on the way: logins seem to succeed, pulls are denied.",
-			e.fix("server.public_url", strings.TrimSuffix(strings.TrimSuffix(to, "/"), "/token")), Fix{Between, "", "no redirect below /token, /auth/token and /.well-known/"}))
+			append(fixes, Fix{Between, "", "no redirect below /token, /auth/token and /.well-known/"})...))
 	case a.token() != "":
 		return true
 	case a.status == http.StatusUnauthorized:
@@ -105,7 +113,8 @@ func (e *examination) judgeClock(a answer, whose string) bool {
 }
 
 // judgeProxy asks what authserver refuses, to see whether the question arrives as it was sent.
-func (e *examination) judgeProxy(ctx context.Context) {
+func (e *examination) judgeProxy(ctx context.Context) bool {
+	before := len(e.report.Findings)
 	// No user has an empty name (BuildKit asks so, with a token for a password): the answer is 401. A proxy that keeps the
 	// header for itself makes an anonymous request of it.
 	a, err := e.ask(ctx, http.MethodGet, e.realm(), nil, func(r *http.Request) { r.SetBasicAuth("", "") })
@@ -125,6 +134,7 @@ func (e *examination) judgeProxy(ctx context.Context) {
 		e.report.Add(found("post", Error, fmt.Sprintf("POST %s does not arrive at authserver: %d", e.realm(), a.status), "containerd, helm, docker with a stored token and every refresh ask by POST.",
 			Fix{Between, "", "pass POST on, and answers with their status and body as they are"}))
 	}
+	return len(e.report.Findings) == before
 }
 
 // judgeKeys holds the keys of the server at our public address, which has given a token, against those of the
@@ -172,7 +182,7 @@ func (e *examination) logIn(ctx context.Context) {
 	if e.User == "" {
 		return
 	}
-	if u, err := url.Parse(e.PublicURL); err == nil && u.Scheme != "https" && !isLocal(u.Hostname()) {
+	if u, err := url.Parse(e.PublicURL); err == nil && u.Scheme != "https" && !network.IsLocal(u.Hostname()) {
 		e.report.Add(found("login", Warning, "the login was not tried: the password would be sent in clear to "+e.PublicURL, "docker login sends it.", e.fix("server.public_url", "https://"+u.Host)))
 		return
 	}

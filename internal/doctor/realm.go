@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+
+	"authserver/internal/network"
 )
 
 // judgeRealm looks at a realm as clients do that are choosy about it (clients refuse in their own words, and mostly after
@@ -14,7 +16,7 @@ func (e *examination) judgeRealm(realm string, registry *url.URL, fixes ...Fix) 
 		return
 	}
 	host := u.Hostname()
-	local := isLocal(host)
+	local := network.IsLocal(host)
 	if u.Scheme == "http" && !local && (registry == nil || registry.Scheme != "https") {
 		e.report.Add(found("realm-scheme", Warning, "the realm "+realm+" is http", "Passwords cross the network in clear.", fixes...))
 	}
@@ -38,11 +40,11 @@ func (e *examination) judgeRealm(realm string, registry *url.URL, fixes ...Fix) 
 func (e *examination) isAddress(realm string, fixes ...Fix) (*url.URL, bool) {
 	u, err := url.Parse(realm)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		e.report.Add(found("realm", Error, "the realm "+quote(realm)+" is no address", "Clients do not know where to get a token.", fixes...))
+		e.report.Add(found("realm", Error, "the realm "+quote(redacted(realm))+" is no address", "Clients do not know where to get a token.", fixes...))
 		return nil, false
 	}
 	if u.User != nil {
-		e.report.Add(found("realm", Error, "the realm has a user name in it: "+u.Redacted(), "Everybody who asks the registry is told it, and clients do not use it.", fixes...))
+		e.report.Add(found("realm", Error, "the realm has a user name in it: "+redacted(realm), "Everybody who asks the registry is told it, and clients do not use it.", fixes...))
 		return nil, false
 	}
 	return u, true
@@ -61,13 +63,13 @@ func (e *examination) judgeAddress(realm, registry *url.URL, fixes ...Fix) {
 	case err == nil && isPrivate(ip) && sameHost && registry.Host != realm.Host:
 		e.report.Add(found("realm-address", Warning, "the realm's host "+host+" is a private address, with another port than the registry's",
 			"crane refuses it; use a name, as in localhost, on both sides.", fixes...))
-	case err == nil && !isLocal(host):
+	case err == nil && !network.IsLocal(host):
 		e.report.Add(found("realm-address", Warning, "the realm's host "+host+" is an address, not a name",
 			"Clients built on go-containerregistry 0.21.4 and 0.21.5 refuse addresses, and certificates rarely hold one.", fixes...))
-	case err == nil, isLocal(host), sameHost || registry == nil:
+	case err == nil, network.IsLocal(host), sameHost || registry == nil:
 	default:
 		address := e.privateAddress(host)
-		if address != "" && !isLocal(registry.Hostname()) && e.privateAddress(registry.Hostname()) == "" {
+		if address != "" && !network.IsLocal(registry.Hostname()) && e.privateAddress(registry.Hostname()) == "" {
 			e.report.Add(found("realm-address", Warning, "the realm's host "+host+" has the private address "+address+", the registry's host has a public one",
 				"oras and helm (oras-go 2.6.4) refuse to be sent from a public registry into a private network.", fixes...))
 		}
@@ -100,13 +102,16 @@ func (e *examination) judgeService(name string, fixes ...Fix) {
 	}
 }
 
-func isLocal(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || strings.HasSuffix(host, ".localhost") || err == nil && ip.IsLoopback()
-}
-
 func isPrivate(ip netip.Addr) bool {
 	return ip.IsLoopback() || ip.IsPrivate() || ip.IsLinkLocalUnicast() || ip.IsUnspecified()
+}
+
+// redacted is an address as it may be printed: without a password, even where it is no address.
+func redacted(address string) string {
+	if u, err := url.Parse(address); err == nil && u.Host != "" {
+		return u.Redacted()
+	}
+	return address[strings.LastIndexByte(address, '@')+1:]
 }
 
 func quote(s string) string { return `"` + s + `"` }

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -16,11 +17,7 @@ func (e *examination) registry(ctx context.Context) {
 	base := strings.TrimSuffix(strings.TrimRight(e.Registry, "/"), "/v2")
 	address, err := url.Parse(base)
 	if err != nil || address.Host == "" || address.Scheme != "http" && address.Scheme != "https" || address.User != nil {
-		said := e.Registry
-		if err == nil {
-			said = address.Redacted()
-		}
-		e.report.Add(found("registry", Error, quote(said)+" is no address of a registry; would be right: https://registry.example.com", "No registry was looked at.", Fix{Ours, "", "--registry https://registry.example.com"}))
+		e.report.Add(found("registry", Error, quote(redacted(e.Registry))+" is no address of a registry; would be right: https://registry.example.com", "No registry was looked at.", Fix{Ours, "", "--registry https://registry.example.com"}))
 		return
 	}
 	a, err := e.ask(ctx, http.MethodGet, base+"/v2/", nil, nil)
@@ -55,6 +52,9 @@ func (e *examination) isTokenRegistry(base string, a answer, c challenge) bool {
 	switch {
 	case a.redirects() != "":
 		e.report.Add(found("registry", Error, fmt.Sprintf("%s/v2/ redirects to %s", base, a.redirects()), "Clients lose their token on the way.", Fix{Ours, "", "--registry " + Shell(strings.TrimSuffix(strings.TrimSuffix(a.redirects(), "/"), "/v2"))}, Fix{Between, "", "no redirect below /v2/"}))
+	case a.status == http.StatusOK && a.header.Get("Docker-Distribution-Api-Version") == "" && !json.Valid(a.body):
+		e.report.Add(found("registry", Error, base+"/v2/ answers 200, and no registry answers there", "It is a page of something else, or a proxy does not pass /v2/ on.",
+			Fix{Ours, "", "--registry with the address of the registry"}, Fix{Between, "", "pass /v2/ on to the registry, with its path as it is"}))
 	case a.status == http.StatusOK:
 		e.report.Add(found("registry-open", Error, base+" asks nobody for anything", "Everybody who reaches it may pull, push and delete.", token))
 	case a.status == http.StatusUnauthorized && c.scheme == "bearer":
@@ -77,7 +77,7 @@ func (e *examination) judgeChallenge(ctx context.Context, registry *url.URL, c c
 	realm, name := c.params["realm"], c.params["service"]
 	theirRealm, theirService := e.setting("realm"), e.setting("service")
 	e.challenged = true
-	for _, s := range []struct{ written, runs string }{{theirRealm.Value, realm}, {theirService.Value, name}} {
+	for _, s := range []struct{ written, runs string }{{redacted(theirRealm.Value), redacted(realm)}, {theirService.Value, name}} {
 		if st := e.Stanza; st != nil && s.written != "" && s.written != s.runs && !st.AutoRedirect {
 			e.report.Add(found("restart", Error, fmt.Sprintf("the registry runs with %s, and %s says %s", quote(s.runs), st.File, quote(s.written)),
 				"It runs with another file, or was not restarted since this one was changed.", e.restart()))

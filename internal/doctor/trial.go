@@ -40,14 +40,26 @@ func (t *trial) run(ctx context.Context) {
 		t.report.Add(found("trial", Note, "no token was tried: "+err.Error(), untried))
 	case a.believed():
 		t.report.Add(fine("trial", "%s takes a token of ours for %q", t.base, t.aud))
+	case a.status != http.StatusUnauthorized:
+		t.report.Add(t.unseen(a.status))
 	default:
-		t.report.Add(t.reason(ctx, key, challengeOf(a.header).params["error"]))
+		t.report.Add(t.reason(ctx, key, a))
 	}
 }
 
 // believed tells whether a registry believes the token that it was shown. One that wants access for its greeting does.
 func (a answer) believed() bool {
 	return a.status == http.StatusOK || challengeOf(a.header).params["error"] == "insufficient_scope"
+}
+
+// unseen is for an answer that says nothing of the token.
+func (t *trial) unseen(status int) Finding {
+	fixes := []Fix{{Theirs, "", "its log, and that of a proxy before it"}}
+	if status == http.StatusBadRequest || status == http.StatusRequestHeaderFieldsTooLarge {
+		fixes = append(fixes, Fix{Between, "", "room for headers of 8 KB: tokens with certificates are long"})
+	}
+	return found("registry", Error, fmt.Sprintf("%s/v2/ answers %d to a token", t.base, status),
+		"It, or a proxy before it, did not look at the token (431, 400: headers too large; 429, 503: too many requests).", fixes...)
 }
 
 func (t *trial) show(ctx context.Context, key *issuer.Key, v issuer.Variant) (answer, error) {
@@ -59,15 +71,25 @@ func (t *trial) show(ctx context.Context, key *issuer.Key, v issuer.Variant) (an
 	return t.ask(ctx, http.MethodGet, t.base+"/v2/", nil, func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token) })
 }
 
-// reason is why a token is refused, for which the registry has given a word: the first change that the registry likes.
-func (t *trial) reason(ctx context.Context, key *issuer.Key, word string) Finding {
+// reason is why a token is refused with an answer: the first change that the registry likes.
+func (t *trial) reason(ctx context.Context, key *issuer.Key, refusal answer) Finding {
+	word := challengeOf(refusal.header).params["error"]
 	bundle := t.setting("rootcertbundle")
+	heldBack := 0 // the status of an answer to somebody who asks too much
 	likes := func(k *issuer.Key, v issuer.Variant) bool {
 		a, err := t.show(ctx, k, v)
+		if a.status == http.StatusTooManyRequests || a.status == http.StatusServiceUnavailable {
+			heldBack = a.status
+		}
 		return err == nil && a.believed()
 	}
-	if likes(key, issuer.Variant{Wide: true}) {
-		return found("clock", Error, "the registry refuses tokens of now, and takes one that is valid for two days", "Its clock is wrong, or this machine's is.", Fix{Machine, "", "NTP on both machines (timedatectl)"})
+	wrongClock := found("clock", Error, "the registry refuses our tokens, and its clock is wrong, or this machine's", "Certificates are looked at without leeway.", Fix{Machine, "", "NTP on both machines (timedatectl)"})
+	if refusal.skew().Abs() > time.Hour { // more than any token makes up for
+		return wrongClock
+	}
+	// An audience that is not listed is the registry's own choice; nothing that is valid for longer is signed for it.
+	if t.aud == t.service.Name && likes(key, issuer.Variant{Wide: true}) {
+		return found("clock", Error, "the registry refuses tokens of now, and takes one that is valid for two hours", "Its clock is wrong, or this machine's is.", Fix{Machine, "", "NTP on both machines (timedatectl)"})
 	}
 	if len(key.Chain) > 0 && likes(key, issuer.Variant{NoChain: true}) {
 		return found("verifier-kind", Error, fmt.Sprintf("the registry takes tokens for %q without certificates only: it has a JWKS and no rootcertbundle", t.service.Name),
@@ -76,7 +98,7 @@ func (t *trial) reason(ctx context.Context, key *issuer.Key, word string) Findin
 	}
 	for _, other := range t.Ring.Published() {
 		if other.ID != key.ID && likes(other, issuer.Variant{}) {
-			return t.otherKey(other)
+			return t.otherKey(key, other)
 		}
 	}
 	for _, name := range t.issuers() {
@@ -86,6 +108,9 @@ func (t *trial) reason(ctx context.Context, key *issuer.Key, word string) Findin
 	}
 	if ctx.Err() != nil {
 		return found("registry", Error, "the registry refuses our tokens, and answers so slowly that it was not found out why", "docker login, pull and push fail.", Fix{Theirs, "", "the log of the registry"})
+	}
+	if heldBack != 0 {
+		return t.unseen(heldBack)
 	}
 	fixes := []Fix{t.give(bundle, t.service)}
 	// distribution 3 looks for the key first, then at the signature: a wrong signature of a key that it trusts is the one
@@ -104,7 +129,7 @@ func (t *trial) reason(ctx context.Context, key *issuer.Key, word string) Findin
 		return found("trial", Error, "the registry refuses our tokens, as what stands above lets expect", "docker login, pull and push fail.")
 	}
 	if t.skewed {
-		return found("clock", Error, "the registry refuses our tokens, and its clock is wrong, or this machine's", "Certificates are looked at without leeway.", Fix{Machine, "", "NTP on both machines (timedatectl)"})
+		return wrongClock
 	}
 	switch t.service.Verifier {
 	case issuer.VerifierChain:
@@ -118,7 +143,12 @@ func (t *trial) reason(ctx context.Context, key *issuer.Key, word string) Findin
 }
 
 // otherKey is for a registry that trusts another key of ours than that of its service.
-func (t *trial) otherKey(key *issuer.Key) Finding {
+func (t *trial) otherKey(signing, key *issuer.Key) Finding {
+	if signing.Anchor != nil && key.Anchor != nil && key.Anchor.Equal(signing.Anchor) && key.Algorithm != signing.Algorithm { // it trusts both
+		return found("algorithm", Error, fmt.Sprintf("the registry takes tokens signed with %s, and refuses those signed with %s", key.Algorithm, signing.Algorithm),
+			"It trusts the root of both: it does not know the algorithm, or its signingalgorithms leave it out.",
+			t.serviceFix(t.i, "algorithm", key.Algorithm), t.setting("signingalgorithms").fix("with "+signing.Algorithm+" among them"))
+	}
 	for i, s := range t.Services {
 		for _, k := range t.Ring.PublishedFor(s.Name) {
 			if k.ID == key.ID && s.Name != t.service.Name {

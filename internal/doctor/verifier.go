@@ -116,8 +116,10 @@ func (e *examination) stanzaRealm() {
 			"That address has to reach authserver.", st.Realm.set(e.realm())))
 	case st.Realm.Value == "":
 	case !e.ours(st.Realm.Value):
-		e.report.Add(found("realm", Error, fmt.Sprintf("the registry sends clients to %s; our token endpoint is %s", st.Realm.Value, e.realm()),
-			"Clients ask somebody else for a token, or get none.", append([]Fix{st.Realm.set(e.realm())}, e.moveTo(st.Realm.Value)...)...))
+		if _, ok := e.isAddress(st.Realm.Value, st.Realm.set(e.realm())); ok {
+			e.report.Add(found("realm", Error, fmt.Sprintf("the registry sends clients to %s; our token endpoint is %s", st.Realm.Value, e.realm()),
+				"Clients ask somebody else for a token, or get none.", append([]Fix{st.Realm.set(e.realm())}, e.moveTo(st.Realm.Value)...)...))
+		}
 	default:
 		e.judgeRealm(st.Realm.Value, nil, st.Realm.fix("another address"), e.fix("server.public_url", "the same address without /token"))
 	}

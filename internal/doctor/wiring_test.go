@@ -3,11 +3,13 @@ package doctor_test
 import (
 	"context"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -113,7 +115,7 @@ func (w *world) greet(rw http.ResponseWriter, r *http.Request) {
 		refuse("")
 		return
 	}
-	parsed, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.ES256, jose.RS256, jose.EdDSA})
+	parsed, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.ES256, jose.ES384, jose.RS256, jose.EdDSA})
 	if err != nil {
 		refuse(`,error="invalid_token"`)
 		return
@@ -193,7 +195,8 @@ func TestWhyARegistryRefuses(t *testing.T) {
 		"issuer or root":        {func(w *world) { w.registry.issuer, w.registry.old = "nobody knows", true }, "root", doctor.Error, []string{"does not trust the key", "or has another issuer"}},
 		"root":                  {func(w *world) { w.registry.keysOf = "" }, "root", doctor.Error, []string{"authserver key export > FILE, then restart"}},
 		"another service's key": {func(w *world) { w.registry.keysOf = "zot.test" }, "verifier-kind", doctor.Error, []string{`"zot.test"`, "services[0].verifier: pinned"}},
-		"clock":                 {func(w *world) { w.registry.ahead = -3 * time.Minute }, "clock", doctor.Error, []string{"valid for two days"}},
+		"clock":                 {func(w *world) { w.registry.ahead = -3 * time.Minute }, "clock", doctor.Error, []string{"valid for two hours"}},
+		"clock, far":            {func(w *world) { w.registry.ahead = -3 * time.Hour }, "clock", doctor.Error, []string{"refuses our tokens, and its clock is wrong"}},
 		"clock, by the date":    {func(w *world) { w.registry.ahead = 25 * time.Second }, "clock", doctor.Warning, []string{"the registry is 25s ahead of"}},
 		"JWKS alone": {func(w *world) {
 			w.registry.refuses = func(_ claims, h jose.Header) bool {
@@ -205,19 +208,49 @@ func TestWhyARegistryRefuses(t *testing.T) {
 		"realm, nobody":   {func(w *world) { w.registry.realm = "http://localhost:1/token" }, "realm", doctor.Error, []string{"nobody listens at localhost:1"}},
 		"realm, alias":    {func(w *world) { w.registry.realm = strings.Replace(w.registry.realm, "localhost", "127.0.0.1", 1) }, "realm", doctor.Warning, []string{"answers there too"}},
 		"realm, not HTTP": {func(w *world) { w.registry.realm = "file:///etc/passwd" }, "realm", doctor.Error, []string{"file:///etc/passwd"}},
-		"open":            {func(w *world) { w.registry.answer = always(http.StatusOK, "") }, "registry-open", doctor.Error, []string{"asks nobody"}},
+		"open":            {func(w *world) { w.registry.answer = page("{}", "") }, "registry-open", doctor.Error, []string{"asks nobody"}},
+		"open, no body":   {func(w *world) { w.registry.answer = page("", "registry/2.0") }, "registry-open", doctor.Error, []string{"asks nobody"}},
+		"a page":          {func(w *world) { w.registry.answer = page("<html>welcome</html>", "") }, "registry", doctor.Error, []string{"no registry answers there", "pass /v2/ on"}},
+		"nothing":         {func(w *world) { w.registry.answer = page("", "") }, "registry", doctor.Error, []string{"no registry answers there"}},
 		"basic":           {func(w *world) { w.registry.answer = always(http.StatusUnauthorized, `Basic realm="x"`) }, "not-token", doctor.Error, []string{"basic"}},
-		"no challenge":    {func(w *world) { w.registry.answer = always(http.StatusUnauthorized, "") }, "challenge", doctor.Error, nil},
-		"no registry":     {func(w *world) { w.registry.answer = always(http.StatusNotFound, "") }, "registry", doctor.Error, []string{"404"}},
-		"broken":          {func(w *world) { w.registry.answer = always(http.StatusInternalServerError, "") }, "registry", doctor.Error, []string{"500"}},
-		"down":            {func(w *world) { w.subject.Registry = "http://localhost:1" }, "registry", doctor.Error, []string{"nobody listens"}},
-		"no address":      {func(w *world) { w.subject.Registry = "registry.test" }, "registry", doctor.Error, []string{"https://"}},
+		"basic, or bearer": {func(w *world) {
+			w.registry.answer = func(rw http.ResponseWriter, r *http.Request) bool {
+				if r.Header.Get("Authorization") == "" {
+					return always(http.StatusUnauthorized, fmt.Sprintf(`Basic realm="x", Bearer realm=%q,service=%q`, w.registry.realm, w.registry.service))(rw, r)
+				}
+				return false
+			}
+		}, "trial", doctor.OK, []string{"takes a token"}},
+		"no challenge": {func(w *world) { w.registry.answer = always(http.StatusUnauthorized, "") }, "challenge", doctor.Error, nil},
+		"no registry":  {func(w *world) { w.registry.answer = always(http.StatusNotFound, "") }, "registry", doctor.Error, []string{"404"}},
+		"broken":       {func(w *world) { w.registry.answer = always(http.StatusInternalServerError, "") }, "registry", doctor.Error, []string{"500"}},
+		"down":         {func(w *world) { w.subject.Registry = "http://localhost:1" }, "registry", doctor.Error, []string{"nobody listens"}},
+		"no address":   {func(w *world) { w.subject.Registry = "registry.test" }, "registry", doctor.Error, []string{"https://"}},
 		"redirect": {func(w *world) {
 			w.registry.answer = func(rw http.ResponseWriter, r *http.Request) bool {
 				http.Redirect(rw, r, "https://elsewhere.test/v2/", http.StatusMovedPermanently)
 				return true
 			}
 		}, "registry", doctor.Error, []string{"--registry https://elsewhere.test"}},
+		"redirect on its host": {func(w *world) {
+			w.registry.answer = func(rw http.ResponseWriter, r *http.Request) bool {
+				rw.Header()["Location"] = []string{"/base/v2/?a=b"}
+				rw.WriteHeader(http.StatusMovedPermanently)
+				return true
+			}
+		}, "registry", doctor.Error, []string{"redirects to http://localhost:", "/base}"}},
+		"token not looked at": {func(w *world) { w.registry.answer = toTokens(http.StatusRequestHeaderFieldsTooLarge) }, "registry", doctor.Error, []string{"/v2/ answers 431 to a token", "8 KB", "its log"}},
+		"held back":           {func(w *world) { w.registry.answer = toTokens(http.StatusTooManyRequests) }, "registry", doctor.Error, []string{"/v2/ answers 429 to a token"}},
+		"held back later": {func(w *world) {
+			w.registry.keysOf, w.registry.answer = "", nil
+			n := 0
+			w.registry.answer = func(rw http.ResponseWriter, r *http.Request) bool {
+				if n++; n > 3 {
+					return toTokens(http.StatusTooManyRequests)(rw, r)
+				}
+				return false
+			}
+		}, "registry", doctor.Error, []string{"/v2/ answers 429 to a token"}},
 		"keys unknown": {func(w *world) { w.subject.Ring = nil }, "trial", doctor.Note, []string{"the keys cannot be read"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -228,12 +261,46 @@ func TestWhyARegistryRefuses(t *testing.T) {
 	}
 }
 
+// Keys below one root are believed by who has it, but for their algorithm.
+func TestAnotherAlgorithmOfTheSameRoot(t *testing.T) {
+	service := func(name, algorithm string) issuer.Service {
+		return issuer.Service{Name: name, Issuer: "auth", Verifier: issuer.VerifierChain, Algorithm: algorithm, Lifetime: 5 * time.Minute}
+	}
+	w := newWorld(t, service("registry.test", issuer.ES256), service("other.test", issuer.ES384))
+	w.registry.keysOf = "other.test"
+	r := w.examine()
+	want(t, r, "algorithm", doctor.Error, "takes tokens signed with ES384", "refuses those signed with ES256", "services[0].algorithm: ES384", "auth.token.signingalgorithms: with ES256 among them")
+	if said := show(r); strings.Contains(said, "verifier") {
+		t.Error(said)
+	}
+}
+
 func always(status int, challenge string) func(http.ResponseWriter, *http.Request) bool {
 	return func(rw http.ResponseWriter, _ *http.Request) bool {
 		if challenge != "" {
 			rw.Header().Set("WWW-Authenticate", challenge)
 		}
 		rw.WriteHeader(status)
+		return true
+	}
+}
+
+// toTokens answers who brings a token.
+func toTokens(status int) func(http.ResponseWriter, *http.Request) bool {
+	return func(rw http.ResponseWriter, r *http.Request) bool {
+		if r.Header.Get("Authorization") == "" {
+			return false
+		}
+		return always(status, "")(rw, r)
+	}
+}
+
+func page(body, version string) func(http.ResponseWriter, *http.Request) bool {
+	return func(rw http.ResponseWriter, _ *http.Request) bool {
+		if version != "" {
+			rw.Header().Set("Docker-Distribution-Api-Version", version)
+		}
+		fmt.Fprint(rw, body)
 		return true
 	}
 }
@@ -260,15 +327,145 @@ func TestAPasswordIsForUsAlone(t *testing.T) {
 	}
 }
 
+// An address may have a password in it, which is nobody's business, and no part of a remedy.
+func TestNoPasswordOfAnAddressIsPrinted(t *testing.T) {
+	for name, bend := range map[string]func(*world){
+		"registry":                        func(w *world) { w.subject.Registry = "https://bob:s3cret@registry.test" },
+		"registry that is no address":     func(w *world) { w.subject.Registry = "https://bob:s3cret%t@registry.test" },
+		"registry without a scheme":       func(w *world) { w.subject.Registry = "bob:s3cret@registry.test" },
+		"registry with a slash":           func(w *world) { w.subject.Registry = "https:/bob:s3cret@registry.test" },
+		"realm of a registry":             func(w *world) { w.registry.realm = "https://bob:s3cret@auth.test/token" },
+		"realm of it that is no address":  func(w *world) { w.registry.realm = "https://bob:s3cret%t@auth.test/token" },
+		"realm of a file":                 func(w *world) { w.subject.Registry, w.registry.realm = "", "https://bob:s3cret@auth.test/token" },
+		"realm of one that is no address": func(w *world) { w.subject.Registry, w.registry.realm = "", "https://bob:s3cret%t@auth.test/token" },
+		"redirect": func(w *world) {
+			w.auth = func(rw http.ResponseWriter, r *http.Request) {
+				http.Redirect(rw, r, "https://bob:s3cret@auth.test/token", http.StatusFound)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			ours := w.registry.realm
+			bend(w)
+			theirs := w.registry.realm
+			for _, written := range []string{theirs, ours, strings.Replace(theirs, "https:", "http:", 1)} {
+				w.registry.realm = written
+				w.subject.Stanza = w.stanza(t, "registry.test", "auth", issuer.EncodeCertificates(w.ring.Roots()...))
+				w.registry.realm = theirs
+				r := w.examine()
+				if said := show(r); strings.Contains(said, "s3cret") || theirs != ours && written == theirs && r.Worst() < doctor.Error {
+					t.Error(said)
+				}
+			}
+		})
+	}
+}
+
+// Where a redirect leads is what public_url has to be, in the form that it takes, if it can be one.
+func TestWhereARedirectLeads(t *testing.T) {
+	for location, moved := range map[string]string{
+		"https://auth.test/token":                        "https://auth.test",
+		"https://auth.test/token?service=registry.test":  "https://auth.test",
+		"https://auth.test/base/auth/token/?service=x#y": "https://auth.test/base",
+		"//auth.test/token":                              "http://auth.test",
+		"/base/token?service=registry.test":              "HERE/base",
+		"base/token":                                     "HERE/base",
+		"/token/":                                        "", // where we are
+		"/login?next=/token":                             "",
+	} {
+		w := newWorld(t)
+		w.subject.Registry = ""
+		w.auth = func(rw http.ResponseWriter, _ *http.Request) {
+			rw.Header()["Location"] = []string{location}
+			rw.WriteHeader(http.StatusMovedPermanently)
+		}
+		r := w.examine()
+		moved = strings.Replace(moved, "HERE", w.subject.PublicURL, 1)
+		if said := show(r); strings.Contains(said, "server.public_url: ") != (moved != "") || !strings.Contains(said, `"do": "server.public_url: `+moved+`"`) && moved != "" {
+			t.Errorf("%s: %s", location, said)
+		}
+		want(t, r, "redirect", doctor.Error, "no redirect below /token")
+	}
+}
+
+// What is not surely this machine may be reached by a proxy, or be another machine.
+func TestAPasswordIsNotSentInClear(t *testing.T) {
+	w := newWorld(t)
+	w.subject.User, w.subject.Password, w.subject.Registry = "alice", "secret", ""
+	real := strings.TrimPrefix(w.subject.PublicURL, "http://")
+	w.subject.PublicURL = strings.Replace(w.subject.PublicURL, "localhost", "auth.localhost", 1)
+	w.subject.Client.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
+		if _, password, _ := r.BasicAuth(); password != "" {
+			t.Errorf("%s %s carries the password", r.Method, r.URL)
+		}
+		r.URL.Host = real
+		return http.DefaultTransport.RoundTrip(r)
+	})
+	want(t, w.examine(), "login", doctor.Warning, "was not tried", "in clear to http://auth.localhost:")
+}
+
+// Who keeps Authorization for himself answers every password with a token; who takes POST has the place of authserver.
+func TestAPasswordIsNotForWhatStandsBetween(t *testing.T) {
+	for name, bend := range map[string]func(http.ResponseWriter, *http.Request) bool{
+		"authorization-header": func(_ http.ResponseWriter, r *http.Request) bool { r.Header.Del("Authorization"); return false },
+		"post": func(rw http.ResponseWriter, r *http.Request) bool {
+			if r.Method == http.MethodPost {
+				rw.WriteHeader(http.StatusForbidden)
+			}
+			return r.Method == http.MethodPost
+		},
+	} {
+		w := newWorld(t)
+		w.subject.User, w.subject.Password, w.subject.Registry = "mallory", "secret", ""
+		before := w.auth
+		w.auth = func(rw http.ResponseWriter, r *http.Request) {
+			if _, password, _ := r.BasicAuth(); password != "" {
+				t.Errorf("%s: it was told the password", name)
+			}
+			if !bend(rw, r) {
+				before(rw, r)
+			}
+		}
+		r := w.examine()
+		want(t, r, name, doctor.Error)
+		want(t, r, "login", doctor.Note, "was not tried")
+	}
+}
+
+// What doctor signs is valid for no longer than it says; what is for somebody who is not listed, no longer than a token.
+func TestHowLongProbesAreValid(t *testing.T) {
+	for service, most := range map[string]time.Duration{"registry.test": 2*time.Hour + 30*time.Second, "other": 5*time.Minute + 30*time.Second} {
+		w := newWorld(t)
+		w.registry.service, w.registry.keysOf = service, ""
+		longest := time.Duration(0)
+		w.registry.answer = func(_ http.ResponseWriter, r *http.Request) bool {
+			if token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
+				text, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
+				var c claims
+				if err != nil || json.Unmarshal(text, &c) != nil {
+					t.Fatal(token)
+				}
+				longest = max(longest, time.Duration(c.Exp-c.Nbf)*time.Second)
+			}
+			return false
+		}
+		w.examine()
+		if longest != most {
+			t.Errorf("for %s a token was valid for %s, want %s", service, longest, most)
+		}
+	}
+}
+
 // What a registry says is typed by somebody later.
 func TestACommandOfAnAnswerIsOneWord(t *testing.T) {
 	w := newWorld(t)
 	w.registry.answer = func(rw http.ResponseWriter, _ *http.Request) bool {
-		rw.Header()["Location"] = []string{"https://registry.test/$(touch${IFS}x)/v2/"}
+		rw.Header()["Location"] = []string{"https://registry.test/$(touch)/v2/"}
 		rw.WriteHeader(http.StatusFound)
 		return true
 	}
-	want(t, w.examine(), "registry", doctor.Error, "--registry 'https://registry.test/$(touch${IFS}x)'")
+	want(t, w.examine(), "registry", doctor.Error, "--registry 'https://registry.test/$(touch)'")
 }
 
 // Names may be answered slowly, and with as many addresses as their owner likes.
@@ -378,6 +575,27 @@ func TestNobodyRuns(t *testing.T) {
 	want(t, w.examine(), "public-url", doctor.Error, "nobody listens")
 }
 
+// A proxy of the environment is no part of the server behind it.
+func TestAProxyOfTheEnvironment(t *testing.T) {
+	for proxy, words := range map[string][]string{
+		"http://127.0.0.1:1":        {"auth.test is asked for by way of a proxy", "HTTPS_PROXY", "connection refused"},
+		"http://bob:s3cret@[::1]:1": {"auth.test is asked for by way of a proxy", "NO_PROXY"},
+	} {
+		w := newWorld(t)
+		w.subject.PublicURL, w.subject.Registry = "https://auth.test", ""
+		address, err := url.Parse(proxy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.subject.Client.Transport = &http.Transport{Proxy: http.ProxyURL(address)}
+		r := w.examine()
+		want(t, r, "public-url", doctor.Error, words...)
+		if said := show(r); strings.Contains(said, "nobody listens") || strings.Contains(said, "start it") || strings.Contains(said, "s3cret") {
+			t.Error(said)
+		}
+	}
+}
+
 func TestTLSAsClientsSeeIt(t *testing.T) {
 	w := newWorld(t)
 	server := httptest.NewTLSServer(http.NotFoundHandler())
@@ -401,6 +619,7 @@ func TestRealmsThatClientsRefuse(t *testing.T) {
 	}{
 		{"http://auth.test/token", "https://registry.test", "realm-scheme", doctor.Error},
 		{"http://auth.test/token", "http://registry.test", "realm-scheme", doctor.Warning},
+		{"http://auth.localhost/token", "http://registry.test", "realm-scheme", doctor.Warning},
 		{"https://10.0.0.1/token", "https://registry.test", "realm-address", doctor.Error},
 		{"https://10.0.0.1:5001/token", "https://10.0.0.1", "realm-address", doctor.Warning},
 		{"https://203.0.113.9/token", "https://registry.test", "realm-address", doctor.Warning},
@@ -469,6 +688,10 @@ func TestARegistryThatWasNotRestarted(t *testing.T) {
 	w.registry.keysOf = ""
 	w.subject.Stanza = w.stanza(t, "registry.test", "auth", issuer.EncodeCertificates(w.ring.Roots()...))
 	want(t, w.examine(), "restart", doctor.Error, "not restarted", "config.yml")
+
+	w.registry.keysOf, w.registry.ahead = "registry.test", -3*time.Hour
+	want(t, w.examine(), "clock", doctor.Error, "refuses our tokens, and its clock is wrong")
+	w.registry.ahead = 0
 
 	w.subject.Stanza = w.stanza(t, "registry.test", "other", issuer.EncodeCertificates(w.ring.Roots()...))
 	w.registry.issuer, w.registry.keysOf = "other", "registry.test"

@@ -13,7 +13,7 @@ import (
 type Variant struct {
 	Issuer   string // "" = the service's
 	Audience string // "" = the service
-	Wide     bool   // valid from a day ago until tomorrow
+	Wide     bool   // valid from an hour ago, for an hour at least
 	NoChain  bool   // without x5c
 	Broken   bool   // with a signature that is wrong
 }
@@ -32,7 +32,7 @@ func Probe(s Service, key *Key, v Variant, now time.Time) (string, error) {
 		s.Name = v.Audience
 	}
 	if v.Wide {
-		now, s.Lifetime = now.AddDate(0, 0, -1), 48*time.Hour
+		now, s.Lifetime = now.Add(-time.Hour), time.Hour+max(time.Hour, s.Lifetime)
 	}
 	if v.NoChain {
 		signer, err := newSigner(key.signer.private, key.Algorithm, key.ID, nil)

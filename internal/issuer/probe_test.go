@@ -14,7 +14,7 @@ import (
 
 // A probe differs in what it is told to, and allows nothing whatever it is told.
 func TestProbesAllowNothing(t *testing.T) {
-	now := time.Now().UTC() // where a day has 24 hours
+	now := time.Now()
 	services := []issuer.Service{{Name: "registry", Issuer: "auth", Verifier: issuer.VerifierChain, Algorithm: issuer.ES256, Lifetime: 5 * time.Minute}}
 	ring, err := issuer.OpenKeyring(issuer.KeyConfig{DataDir: t.TempDir(), Name: "auth", Services: services, RotateEvery: time.Hour, Now: func() time.Time { return now }})
 	if err != nil {
@@ -29,10 +29,10 @@ func TestProbesAllowNothing(t *testing.T) {
 		"as it is":   {issuer.Variant{}, "auth", "registry", true, false, -30 * time.Second, 5 * time.Minute},
 		"issuer":     {issuer.Variant{Issuer: "other"}, "other", "registry", true, false, -30 * time.Second, 5 * time.Minute},
 		"audience":   {issuer.Variant{Audience: "other"}, "auth", "other", true, false, -30 * time.Second, 5 * time.Minute},
-		"wide":       {issuer.Variant{Wide: true}, "auth", "registry", true, false, -24*time.Hour - 30*time.Second, 24 * time.Hour},
+		"wide":       {issuer.Variant{Wide: true}, "auth", "registry", true, false, -time.Hour - 30*time.Second, time.Hour},
 		"no chain":   {issuer.Variant{NoChain: true}, "auth", "registry", false, false, -30 * time.Second, 5 * time.Minute},
 		"broken":     {issuer.Variant{Broken: true}, "auth", "registry", true, true, -30 * time.Second, 5 * time.Minute},
-		"everything": {issuer.Variant{Issuer: "i", Audience: "a", Wide: true, NoChain: true, Broken: true}, "i", "a", false, true, -24*time.Hour - 30*time.Second, 24 * time.Hour},
+		"everything": {issuer.Variant{Issuer: "i", Audience: "a", Wide: true, NoChain: true, Broken: true}, "i", "a", false, true, -time.Hour - 30*time.Second, time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
 			key := ring.For("registry")
@@ -72,6 +72,19 @@ func TestProbesAllowNothing(t *testing.T) {
 				t.Errorf("its signature is right: %v", valid)
 			}
 		})
+	}
+	long := services[0]
+	long.Lifetime = 24 * time.Hour // the longest there is
+	token, err := issuer.Probe(long, ring.For("registry"), issuer.Variant{Wide: true}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var claims struct{ Nbf, Exp int64 }
+	if text, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1]); err != nil || json.Unmarshal(text, &claims) != nil {
+		t.Fatal(err)
+	}
+	if claims.Exp != now.Add(24*time.Hour).Unix() || claims.Nbf != now.Add(-time.Hour-30*time.Second).Unix() {
+		t.Errorf("of long tokens the wide one is narrower: %+v", claims)
 	}
 	if _, err := issuer.Probe(services[0], &issuer.Key{ID: "old"}, issuer.Variant{}, now); err == nil {
 		t.Error("a key that signs no more has signed")

@@ -1,10 +1,17 @@
-// Package network reads networks as operators write them.
+// Package network reads networks as operators write them, and tells where one begins.
 package network
 
 import (
 	"fmt"
 	"net/netip"
 )
+
+// IsLocal tells whether a host is surely this machine: what is sent there crosses no network, and goes through no proxy. A
+// name below localhost is not: who resolves it decides where it is, and a proxy of the environment is asked for it.
+func IsLocal(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
+}
 
 // Parse reads 10.0.0.0/8, 2001:db8::/32, or one address. What could be meant in two ways is an error that says what
 // would be right: bits beyond the length, and IPv4 in IPv6 form, which no client address is compared in.

@@ -6,6 +6,18 @@ import (
 	"authserver/internal/network"
 )
 
+// *.localhost is a name like others: Go looks it up, and asks a proxy for it.
+func TestIsLocal(t *testing.T) {
+	for host, want := range map[string]bool{
+		"localhost": true, "127.0.0.1": true, "127.8.8.8": true, "::1": true, "::ffff:127.0.0.1": true,
+		"": false, "auth.localhost": false, "localhost.": false, "LOCALHOST": false, "localhost.example.com": false, "10.0.0.1": false, "0.0.0.0": false, "auth.test": false,
+	} {
+		if got := network.IsLocal(host); got != want {
+			t.Errorf("%q: %v, want %v", host, got, want)
+		}
+	}
+}
+
 func TestParse(t *testing.T) {
 	for text, want := range map[string]string{
 		"10.0.0.0/8": "10.0.0.0/8", "192.0.2.7": "192.0.2.7/32", "2001:db8::/32": "2001:db8::/32", "2001:db8::1": "2001:db8::1/128",
