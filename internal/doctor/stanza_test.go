@@ -194,14 +194,12 @@ func TestPredictions(t *testing.T) {
 			w.subject.Stanza = s
 			report := &doctor.Report{}
 			w.subject.Wiring(context.Background(), report)
-			var verdicts []string
 			for _, p := range report.Predictions {
-				verdicts = append(verdicts, p.Verdict)
 				if (p.Verdict == doctor.Accepts) != (len(p.Because) == 0) {
 					t.Errorf("%s %s because of %v", p.Verifier, p.Verdict, p.Because)
 				}
 			}
-			if got := strings.Join(verdicts, " "); got != c.want {
+			if got := verdicts(report); got != c.want {
 				t.Errorf("verdicts %s\nwant     %s\n%s", got, c.want, show(report))
 			}
 			if strings.Contains(c.want, doctor.Accepts) && c.check != "service" && c.check != "realm" && name != "algorithms" && report.Worst() == doctor.Error {
@@ -223,6 +221,63 @@ func TestPredictions(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What needs no key is compared without one; the rest is not known, and nothing is said to fit.
+func TestPredictionsWithoutAKey(t *testing.T) {
+	const unknown = "cannot be told"
+	for name, c := range map[string]struct {
+		file, text string
+		want       string
+		worst      doctor.Severity
+	}{
+		"what would fit":     {"root.pem", "    service: reg\n    issuer: auth\n", unknown + " " + unknown + " " + unknown + " " + unknown, doctor.Note},
+		"another issuer":     {"root.pem", "    service: reg\n    issuer: WRONG\n", "refuses refuses refuses refuses", doctor.Error},
+		"another service":    {"root.pem", "    service: other\n    issuer: auth\n", "refuses refuses refuses refuses", doctor.Error},
+		"no issuer":          {"root.pem", "    service: reg\n", "does not start does not start does not start does not start", doctor.Error},
+		"a public key in it": {"blocks.pem", "    service: reg\n    issuer: auth\n", "does not start " + unknown + " " + unknown + " " + unknown, doctor.Note},
+	} {
+		for kind, takeAway := range map[string]func(*doctor.Subject){
+			"of anybody":      func(s *doctor.Subject) { s.Ring = nil },
+			"before they are": func(s *doctor.Subject) { s.Ring, s.NoKeys = nil, true },
+		} {
+			t.Run(name+"/"+kind, func(t *testing.T) {
+				w := newWorld(t, issuer.Service{Name: "reg", Issuer: "auth", Verifier: issuer.VerifierChain, Algorithm: issuer.ES256, Lifetime: time.Minute})
+				root := string(issuer.EncodeCertificates(w.ring.For("reg").Anchor))
+				s, err := written(t, map[string]string{
+					"config.yml": "version: 0.1\nauth:\n  token:\n    realm: " + w.registry.realm + "\n    rootcertbundle: " + c.file + "\n" + c.text,
+					"root.pem":   root, "blocks.pem": root + "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
+				}, "config.yml")
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.subject.Registry, w.subject.Stanza = "", s
+				takeAway(w.subject)
+				r := w.examine()
+				var stanza doctor.Report // what stands there beside it is not ours to judge
+				for _, f := range r.Findings {
+					if f.Check == "stanza" {
+						t.Errorf("%s", f.What)
+					}
+					if f.Check != "other-keys" && f.Check != "public-url" {
+						stanza.Findings = append(stanza.Findings, f)
+					}
+				}
+				if verdicts(r) != c.want || stanza.Worst() != c.worst {
+					t.Errorf("verdicts %s, want %s; the worst is %s, want %s\n%s", verdicts(r), c.want, stanza.Worst(), c.worst, show(r))
+				}
+			})
+		}
+	}
+}
+
+// verdicts are those of a report, in the order of verifiers.
+func verdicts(r *doctor.Report) string {
+	var list []string
+	for _, p := range r.Predictions {
+		list = append(list, p.Verdict)
+	}
+	return strings.Join(list, " ")
 }
 
 // Some files of /proc, as /proc/kmsg, pass for regular ones and do not end.

@@ -75,7 +75,7 @@ func (e *examination) stanza() {
 }
 
 // predictions is what each version makes of the tokens of services[i]. What none of them takes is an error; for what some
-// take it matters which version it is, and that is not known here.
+// take, or may take, it matters which version it is, and that is not known here.
 func (e *examination) predictions(service issuer.Service, i int) (predictions []Prediction, findings []Finding) {
 	st := e.Stanza
 	type result struct {
@@ -83,6 +83,7 @@ func (e *examination) predictions(service issuer.Service, i int) (predictions []
 		findings []Finding
 	}
 	var results []result
+	possible := false // a version that it is written for may accept our tokens
 	for _, v := range verifiers {
 		if st.Kind != "" && !slices.Contains(v.kinds, st.Kind) || st.Kind == "" && v.pinned != (service.Verifier == issuer.VerifierPinned) {
 			continue
@@ -91,15 +92,16 @@ func (e *examination) predictions(service issuer.Service, i int) (predictions []
 		predictions, results = append(predictions, prediction), append(results, result{v, found})
 		if st.isFor(v) {
 			e.accepted = e.accepted || prediction.Verdict == Accepts
+			possible = possible || prediction.Verdict == Accepts || prediction.Verdict == Unknown
 			e.refused = e.refused || prediction.Verdict == Refuses || prediction.Verdict == Down
 		}
 	}
 	for _, r := range results {
 		for _, f := range r.findings {
 			switch {
-			case !st.isFor(r.verifier), e.accepted && r.past:
+			case !st.isFor(r.verifier), possible && r.past:
 				f.Severity = min(f.Severity, Note)
-			case e.accepted:
+			case possible:
 				f.Severity = min(f.Severity, Warning)
 			}
 			findings = append(findings, f)
@@ -157,9 +159,8 @@ func (e *examination) predict(v verifier, service issuer.Service, i int) (Predic
 			p.Because = append(p.Because, f.Check)
 		}
 	}
-	key := e.key(service.Name)
 	e.start(v, service, i, add)
-	if p.Verdict == Down || key == nil {
+	if p.Verdict == Down {
 		return p, findings
 	}
 	if name := st.Service.Value; !v.pinned && st.Kind != "" && name != service.Name {
@@ -167,6 +168,12 @@ func (e *examination) predict(v verifier, service issuer.Service, i int) (Predic
 	}
 	if !v.pinned && st.Kind != "" && st.Issuer.Value != service.Issuer {
 		add(Refuses, e.wrongIssuer(service, i, st.Issuer.Value, st.Issuer))
+	}
+	key := e.key(service.Name)
+	if key == nil {
+		add(Unknown, found("keys", Note, fmt.Sprintf("the key of service %q is not there, or cannot be read here", service.Name), "Whether the registry trusts it was not looked at.",
+			Fix{Ours, "", "run doctor as the user of authserver, after its first start"}))
+		return p, findings
 	}
 	e.algorithm(v, key, i, add)
 	e.trust(v, service, i, key, add)
