@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"authserver/internal/issuer"
 )
 
 // Kinds of registries, by the form of their configuration.
@@ -180,17 +182,16 @@ func (s *Stanza) read(data []byte) error {
 	case s.has(at, "http.auth.bearer"):
 		s.Kind = Zot
 		s.take(at, "http.auth.bearer.", "cert")
+		if len(s.missing("", issuer.Service{})) > 0 {
+			s.Other = otherThan(at)
+		}
 	default:
 		environment := map[string]Setting{}
 		s.walk(&document, environment)
 		if len(environment) > 0 {
 			return s.fromEnvironment(environment)
 		}
-		for _, other := range []string{"auth.htpasswd", "auth.silly", "http.auth.htpasswd", "http.auth.ldap"} {
-			if s.has(at, other) {
-				s.Other = other[strings.LastIndexByte(other, '.')+1:]
-			}
-		}
+		s.Other = otherThan(at)
 		switch {
 		case s.has(at, "distSpecVersion") || s.has(at, "http.port"):
 			s.Kind = Zot
@@ -204,6 +205,16 @@ func (s *Stanza) read(data []byte) error {
 		}
 	}
 	return nil
+}
+
+// otherThan is what a registry asks for that has no tokens, "" when that is nothing.
+func otherThan(at func(string) (Setting, bool)) string {
+	for _, other := range []string{"auth.htpasswd", "auth.silly", "http.auth.htpasswd", "http.auth.ldap", "http.auth.openid"} {
+		if _, ok := at(other); ok {
+			return other[strings.LastIndexByte(other, '.')+1:]
+		}
+	}
+	return ""
 }
 
 func (s *Stanza) has(at func(string) (Setting, bool), path string) bool {

@@ -24,14 +24,16 @@ func (e *examination) start(v verifier, service issuer.Service, i int, add add) 
 	down := func(check, what, why string, fixes ...Fix) {
 		add(Down, found(check, Error, what, why, fixes...))
 	}
-	if st.Kind != "" {
-		for name, s := range st.required(v, e.realm(), service) {
-			why := "The registry does not start."
-			if v.pinned {
-				why = "Without realm, service and certificate together it asks for no tokens at all."
-			}
-			down(name, st.File+" names no "+name, why, s)
+	for _, m := range st.missing(e.realm(), service) {
+		if st.Kind == Zot { // which begins without a word, and asks nobody for anything
+			add(Open, found("registry-open", Error, st.File+" names no "+m.what,
+				"Without realm, service and cert together zot asks for no tokens: everybody who reaches it may pull, push and delete, unless its accessControl says otherwise.", m.fix))
+		} else {
+			down(m.check, st.File+" names no "+m.what, "The registry does not start.", m.fix)
 		}
+	}
+	if st.Kind == Zot && len(st.missing(e.realm(), service)) > 0 {
+		return
 	}
 	e.startCertificates(v, service, i, down, add)
 	if !v.jwks {
@@ -54,19 +56,30 @@ func (e *examination) start(v verifier, service issuer.Service, i int, add add) 
 	}
 }
 
-// required are the settings without which a registry does not start, and that are missing: how each is mended.
-func (s *Stanza) required(v verifier, realm string, service issuer.Service) map[string]Fix {
-	missing := map[string]Fix{}
-	if s.Realm.Value == "" {
-		missing["realm"] = s.Realm.set(realm)
+// A missing is a setting that a registry needs, and does not have: how it is mended.
+type missing struct {
+	check, what string
+	fix         Fix
+}
+
+// missing are the settings that every version needs, and that are not there.
+func (s *Stanza) missing(realm string, service issuer.Service) (list []missing) {
+	need := func(setting Setting, check, what string, fix Fix) {
+		if setting.Value == "" {
+			list = append(list, missing{check, what, fix})
+		}
 	}
-	if s.Service.Value == "" {
-		missing["service"] = s.Service.set(service.Name)
+	if s.Kind == "" {
+		return nil
 	}
-	if s.Issuer.Value == "" && !v.pinned {
-		missing["issuer"] = s.Issuer.set(service.Issuer)
+	need(s.Realm, "realm", "realm", s.Realm.set(realm))
+	need(s.Service, "service", "service", s.Service.set(service.Name))
+	if s.Kind == Zot || s.Kind == ChartMuseum {
+		need(s.Trust, "bundle", "certificate", s.Trust.fix("FILE, made by: "+exported(service)))
+	} else {
+		need(s.Issuer, "issuer", "issuer", s.Issuer.set(service.Issuer))
 	}
-	return missing
+	return list
 }
 
 // startCertificates looks at the file of certificates as a registry reads it at its start.

@@ -93,7 +93,7 @@ func (e *examination) predictions(service issuer.Service, i int) (predictions []
 		if st.isFor(v) {
 			e.accepted = e.accepted || prediction.Verdict == Accepts
 			possible = possible || prediction.Verdict == Accepts || prediction.Verdict == Unknown
-			e.refused = e.refused || prediction.Verdict == Refuses || prediction.Verdict == Down
+			e.refused = e.refused || prediction.Verdict == Refuses || prediction.Verdict == Down || prediction.Verdict == Open
 		}
 	}
 	for _, r := range results {
@@ -152,15 +152,18 @@ func (e *examination) predict(v verifier, service issuer.Service, i int) (Predic
 	var findings []Finding
 	add := func(verdict string, f Finding) {
 		findings = append(findings, f)
-		if f.Severity == Error && p.Verdict != Down || verdict == Unknown && p.Verdict == Accepts {
+		if f.Severity != Error && verdict != Unknown {
+			return
+		}
+		if slices.Index(verdicts, verdict) > slices.Index(verdicts, p.Verdict) {
 			p.Verdict = verdict
 		}
-		if (f.Severity == Error || verdict == Unknown) && !slices.Contains(p.Because, f.Check) {
+		if !slices.Contains(p.Because, f.Check) {
 			p.Because = append(p.Because, f.Check)
 		}
 	}
 	e.start(v, service, i, add)
-	if p.Verdict == Down {
+	if p.Verdict == Down || p.Verdict == Open {
 		return p, findings
 	}
 	if name := st.Service.Value; !v.pinned && st.Kind != "" && name != service.Name {
@@ -217,9 +220,7 @@ func (e *examination) pinnedTrust(v verifier, service issuer.Service, i int, key
 		if st.keys.ids[0] != key.ID {
 			add(Refuses, found("key", Error, fmt.Sprintf("%s does not hold our key %s", st.keys.file, key.ID), "Every token is refused.", e.give(st.Trust, service)))
 		}
-	case c != nil && c.missing != nil: // it was said
-	case c == nil:
-		add(Refuses, found("bundle", Error, st.File+" names no certificate", "Without realm, service and cert together zot asks for no tokens at all.", st.Trust.fix("FILE"), e.give(st.Trust, service)))
+	case c == nil, c.missing != nil: // it was said
 	case service.Verifier != issuer.VerifierPinned:
 		severity := Error
 		if sameKey(c.first, key.Public()) {
