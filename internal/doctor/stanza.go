@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -290,7 +291,7 @@ func (s *Stanza) environmentFile(data []byte) map[string]Setting {
 // name: NAME, value: … of Kubernetes.
 func (s *Stanza) walk(node *yaml.Node, found map[string]Setting) {
 	note := func(name, value string, line int) {
-		if strings.HasPrefix(name, "REGISTRY_AUTH") || strings.HasPrefix(name, "AUTH_") {
+		if strings.HasPrefix(name, "REGISTRY_AUTH") || strings.HasPrefix(name, "AUTH_") || name == bearerAuth || name == basicAuth {
 			found[name] = Setting{name, value, fmt.Sprintf("%s:%d", s.File, line)}
 		}
 	}
@@ -311,11 +312,20 @@ func (s *Stanza) walk(node *yaml.Node, found map[string]Setting) {
 		if m := variable.FindStringSubmatch(node.Value); m != nil {
 			note(m[1], m[2], node.Line)
 		}
+		if slices.Contains(strings.Fields(node.Value), "--bearer-auth") { // an argument
+			note(bearerAuth, "true", node.Line)
+		}
 	}
 	for _, below := range node.Content {
 		s.walk(below, found)
 	}
 }
+
+// Without the first of these variables ChartMuseum uses no tokens, whatever else is set; the second is for passwords.
+const (
+	bearerAuth = "BEARER_AUTH"
+	basicAuth  = "BASIC_AUTH_USER"
+)
 
 // fromEnvironment reads what is set by environment: distribution's REGISTRY_AUTH_TOKEN_…, or ChartMuseum's AUTH_….
 func (s *Stanza) fromEnvironment(variables map[string]Setting) error {
@@ -326,6 +336,12 @@ func (s *Stanza) fromEnvironment(variables map[string]Setting) error {
 			return errors.New("it sets neither REGISTRY_AUTH_TOKEN_REALM (distribution) nor AUTH_REALM (ChartMuseum)")
 		}
 		prefix, trust, s.Kind = "AUTH_", "CERT_PATH", ChartMuseum
+		if on, err := strconv.ParseBool(variables[bearerAuth].Value); err != nil || !on {
+			s.Other = "nothing"
+			if variables[basicAuth].Value != "" {
+				s.Other = "a password"
+			}
+		}
 	}
 	s.take(func(name string) (Setting, bool) {
 		name = strings.ToUpper(name)

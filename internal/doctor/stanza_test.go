@@ -60,11 +60,16 @@ func TestAStanzaIsReadInEveryForm(t *testing.T) {
 
 func TestAStanzaOfAnotherKind(t *testing.T) {
 	for text, other := range map[string]string{
-		"version: 0.1\nauth:\n  htpasswd: {realm: x, path: y}\n":                        "htpasswd",
-		"version: 0.1\nstorage: {}\n":                                                   "nothing",
-		`{"distSpecVersion":"1","http":{"port":"1","auth":{"htpasswd":{}}}}`:            "htpasswd",
-		`{"auth":{"type":"htpasswd","options":{"realm":"x"}}}`:                          "htpasswd",
-		"version: 0.1\nauth:\n  silly: {realm: x, service: y}\nhttp: {addr: \":5000\"}": "silly",
+		"version: 0.1\nauth:\n  htpasswd: {realm: x, path: y}\n":                                                "htpasswd",
+		"version: 0.1\nstorage: {}\n":                                                                           "nothing",
+		`{"distSpecVersion":"1","http":{"port":"1","auth":{"htpasswd":{}}}}`:                                    "htpasswd",
+		`{"auth":{"type":"htpasswd","options":{"realm":"x"}}}`:                                                  "htpasswd",
+		"AUTH_REALM=r\nAUTH_SERVICE=registry.test\nAUTH_CERT_PATH=c\n":                                          "nothing",
+		"BEARER_AUTH=false\nAUTH_REALM=r\nAUTH_SERVICE=registry.test\nAUTH_CERT_PATH=c\n":                       "nothing",
+		"BEARER_AUTH=yes\nAUTH_REALM=r\n":                                                                       "nothing", // strconv.ParseBool
+		"BASIC_AUTH_USER=u\nBASIC_AUTH_PASS=p\nAUTH_REALM=r\n":                                                  "a password",
+		"services: {charts: {environment: {BEARER_AUTH: \"0\", AUTH_REALM: r, AUTH_SERVICE: registry.test}}}\n": "nothing",
+		"version: 0.1\nauth:\n  silly: {realm: x, service: y}\nhttp: {addr: \":5000\"}":                         "silly",
 	} {
 		s, err := written(t, map[string]string{"file": text}, "file")
 		if err != nil || s.Other != other {
@@ -73,7 +78,11 @@ func TestAStanzaOfAnotherKind(t *testing.T) {
 		}
 		w := newWorld(t)
 		w.subject.Stanza = s
-		want(t, w.examine(), "not-token", doctor.Error, other)
+		r := w.examine()
+		want(t, r, "not-token", doctor.Error, other)
+		if len(r.Predictions) > 0 {
+			t.Errorf("%s: %+v", text, r.Predictions)
+		}
 	}
 }
 
@@ -143,39 +152,41 @@ func TestPredictions(t *testing.T) {
 		"a private key beside": {chain, distribution + "    rootcertbundle: bundle.pem\n", func(w *world) string {
 			return ours(w) + "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
 		}, nil, "does not start accepts accepts accepts", "bundle", []string{"holds a private key"}},
-		"no PEM":                  {chain, distribution + "    rootcertbundle: bundle.pem\n", func(*world) string { return "-----BEGIN nothing\n" }, nil, "does not start does not start does not start does not start", "bundle", nil},
-		"damaged":                 {chain, distribution + "    rootcertbundle: bundle.pem\n", func(*world) string { return "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n" }, nil, "does not start does not start does not start does not start", "bundle", nil},
-		"no bundle":               {chain, distribution, nil, nil, "does not start does not start does not start does not start", "bundle", []string{"names no rootcertbundle"}},
-		"elsewhere":               {chain, distribution + "    rootcertbundle: /nowhere/x.pem\n", nil, nil, "cannot be told cannot be told cannot be told cannot be told", "bundle", []string{"give a copy"}},
-		"EdDSA":                   {edwards, distribution + "    rootcertbundle: bundle.pem\n", ours, nil, "refuses refuses accepts accepts", "algorithm", []string{"do not know EdDSA"}},
-		"algorithms":              {chain, distribution + "    rootcertbundle: bundle.pem\n    signingalgorithms: [RS256, EdDSA]\n", ours, nil, "accepts accepts refuses refuses", "algorithm", []string{"auth.token.signingalgorithms: [RS256, EdDSA, ES256]", "services[0].algorithm: RS256"}},
-		"chain, JWKS alone":       {chain, distribution + "    jwks: keys.json\n", nil, jwks, "does not start does not start refuses refuses", "verifier-kind", []string{"verifier: jwks"}},
-		"jwks":                    {set, distribution + "    jwks: keys.json\n", nil, jwks, "does not start does not start accepts accepts", "verifier-kind", []string{"is for distribution 3"}},
-		"jwks, certificates":      {set, distribution + "    rootcertbundle: bundle.pem\n", func(*world) string { return ours(strange) }, nil, "refuses refuses refuses refuses", "verifier-kind", []string{"has no JWKS"}},
-		"jwks, other keys":        {set, distribution + "    jwks: keys.json\n", nil, func(*world) string { return jwks(strange) }, "does not start does not start refuses refuses", "jwks", []string{"does not have the key that signs"}},
-		"jwks, empty":             {set, distribution + "    jwks: keys.json\n", nil, func(*world) string { return `{"keys":[]}` }, "does not start does not start does not start does not start", "jwks", nil},
-		"jwks, elsewhere":         {set, distribution + "    jwks: /nowhere/keys.json\n", nil, nil, "does not start does not start cannot be told cannot be told", "bundle", nil},
-		"zot":                     {pinned, zot, ours, nil, "does not start accepts accepts", "algorithm", []string{"RSA only"}},
-		"zot, RSA":                {pinnedRSA, zot, ours, nil, "accepts accepts accepts", "stanza", nil},
-		"zot, chain":              {chain, zot, ours, nil, "does not start refuses refuses", "verifier-kind", []string{"verifier: pinned"}},
-		"zot, another key":        {pinnedRSA, zot, func(*world) string { return ours(newWorld(t, pinnedRSA)) }, nil, "refuses refuses refuses", "key", nil},
-		"zot, no certificate":     {pinnedRSA, strings.Replace(zot, `,"cert":"bundle.pem"`, "", 1), nil, nil, open, "registry-open", []string{"names no certificate"}},
-		"zot, one beside":         {pinnedRSA, strings.Replace(zot, `"bundle.pem"`, `"","jwks":"keys.json"`, 1), nil, jwks, open, "registry-open", []string{"names no certificate"}},
-		"zot, no realm":           {pinned, strings.Replace(zot, `"realm":"ADDRESS",`, "", 1), ours, nil, open, "registry-open", []string{"names no realm"}},
-		"zot, no service":         {pinnedRSA, strings.Replace(zot, `"reg"`, `""`, 1), nil, nil, open, "registry-open", []string{"names no service"}},
-		"zot, a damaged one":      {pinnedRSA, strings.Replace(zot, `"reg"`, `""`, 1), func(*world) string { return "-----BEGIN nothing\n" }, nil, open, "registry-open", nil},
-		"zot, passwords":          {pinnedRSA, strings.Replace(zot, `{"auth":{`, `{"auth":{"htpasswd":{"path":"x"},`, 1), ours, nil, "accepts accepts accepts", "stanza", nil},
-		"zot, passwords alone":    {pinnedRSA, `{"http":{"auth":{"htpasswd":{"path":"x"},"bearer":{"service":"reg","cert":"bundle.pem"}}}}`, ours, nil, "", "not-token", []string{"asks for htpasswd"}},
-		"zot, a JWKS":             {pinned, zot, jwks, nil, "does not start does not start accepts", "bundle", nil},
-		"zot, a JWKS of nothing":  {pinned, strings.Replace(zot, `"bundle.pem"`, `"bundle.pem","jwks":"keys.json"`, 1), ours, func(*world) string { return `{"keys":[]}` }, "does not start accepts accepts", "algorithm", nil},
-		"zot, no JWKS at all":     {pinned, strings.Replace(zot, `"bundle.pem"`, `"/nowhere/x.pem","jwks":"keys.json"`, 1), nil, func(*world) string { return "x" }, "refuses cannot be told cannot be told", "bundle", nil},
-		"chartmuseum":             {pinnedRSA, "AUTH_REALM=ADDRESS\nAUTH_SERVICE=reg\nAUTH_CERT_PATH=bundle.pem\n", ours, nil, "accepts", "stanza", nil},
-		"chartmuseum, no service": {pinnedRSA, "BEARER_AUTH=true\nAUTH_REALM=ADDRESS\nAUTH_CERT_PATH=bundle.pem\n", ours, nil, "does not start", "service", []string{"names no service"}},
-		"chartmuseum, no file":    {pinnedRSA, "BEARER_AUTH=true\nAUTH_REALM=ADDRESS\nAUTH_SERVICE=reg\n", nil, nil, "does not start", "bundle", []string{"names no certificate"}},
-		"notary":                  {chain, `{"auth":{"type":"token","options":{"realm":"ADDRESS","service":"reg","issuer":"auth","rootcertbundle":"bundle.pem"}}}`, ours, nil, "accepts", "stanza", nil},
-		"capitals and an and":     {with(func(s *issuer.Service) { s.Name = "Reg&" }), strings.Replace(distribution, "service: reg", `service: "Reg&"`, 1) + "    rootcertbundle: /nowhere\n", nil, nil, "cannot be told cannot be told cannot be told cannot be told", "service-characters", []string{`"&"`}},
-		"certificates by itself":  {chain, "", ours, nil, "accepts accepts accepts accepts accepts", "", nil},
-		"a JWKS by itself":        {set, "", nil, jwks, "refuses refuses accepts accepts refuses", "", nil},
+		"no PEM":                   {chain, distribution + "    rootcertbundle: bundle.pem\n", func(*world) string { return "-----BEGIN nothing\n" }, nil, "does not start does not start does not start does not start", "bundle", nil},
+		"damaged":                  {chain, distribution + "    rootcertbundle: bundle.pem\n", func(*world) string { return "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n" }, nil, "does not start does not start does not start does not start", "bundle", nil},
+		"no bundle":                {chain, distribution, nil, nil, "does not start does not start does not start does not start", "bundle", []string{"names no rootcertbundle"}},
+		"elsewhere":                {chain, distribution + "    rootcertbundle: /nowhere/x.pem\n", nil, nil, "cannot be told cannot be told cannot be told cannot be told", "bundle", []string{"give a copy"}},
+		"EdDSA":                    {edwards, distribution + "    rootcertbundle: bundle.pem\n", ours, nil, "refuses refuses accepts accepts", "algorithm", []string{"do not know EdDSA"}},
+		"algorithms":               {chain, distribution + "    rootcertbundle: bundle.pem\n    signingalgorithms: [RS256, EdDSA]\n", ours, nil, "accepts accepts refuses refuses", "algorithm", []string{"auth.token.signingalgorithms: [RS256, EdDSA, ES256]", "services[0].algorithm: RS256"}},
+		"chain, JWKS alone":        {chain, distribution + "    jwks: keys.json\n", nil, jwks, "does not start does not start refuses refuses", "verifier-kind", []string{"verifier: jwks"}},
+		"jwks":                     {set, distribution + "    jwks: keys.json\n", nil, jwks, "does not start does not start accepts accepts", "verifier-kind", []string{"is for distribution 3"}},
+		"jwks, certificates":       {set, distribution + "    rootcertbundle: bundle.pem\n", func(*world) string { return ours(strange) }, nil, "refuses refuses refuses refuses", "verifier-kind", []string{"has no JWKS"}},
+		"jwks, other keys":         {set, distribution + "    jwks: keys.json\n", nil, func(*world) string { return jwks(strange) }, "does not start does not start refuses refuses", "jwks", []string{"does not have the key that signs"}},
+		"jwks, empty":              {set, distribution + "    jwks: keys.json\n", nil, func(*world) string { return `{"keys":[]}` }, "does not start does not start does not start does not start", "jwks", nil},
+		"jwks, elsewhere":          {set, distribution + "    jwks: /nowhere/keys.json\n", nil, nil, "does not start does not start cannot be told cannot be told", "bundle", nil},
+		"zot":                      {pinned, zot, ours, nil, "does not start accepts accepts", "algorithm", []string{"RSA only"}},
+		"zot, RSA":                 {pinnedRSA, zot, ours, nil, "accepts accepts accepts", "stanza", nil},
+		"zot, chain":               {chain, zot, ours, nil, "does not start refuses refuses", "verifier-kind", []string{"verifier: pinned"}},
+		"zot, another key":         {pinnedRSA, zot, func(*world) string { return ours(newWorld(t, pinnedRSA)) }, nil, "refuses refuses refuses", "key", nil},
+		"zot, no certificate":      {pinnedRSA, strings.Replace(zot, `,"cert":"bundle.pem"`, "", 1), nil, nil, open, "registry-open", []string{"names no certificate"}},
+		"zot, one beside":          {pinnedRSA, strings.Replace(zot, `"bundle.pem"`, `"","jwks":"keys.json"`, 1), nil, jwks, open, "registry-open", []string{"names no certificate"}},
+		"zot, no realm":            {pinned, strings.Replace(zot, `"realm":"ADDRESS",`, "", 1), ours, nil, open, "registry-open", []string{"names no realm"}},
+		"zot, no service":          {pinnedRSA, strings.Replace(zot, `"reg"`, `""`, 1), nil, nil, open, "registry-open", []string{"names no service"}},
+		"zot, a damaged one":       {pinnedRSA, strings.Replace(zot, `"reg"`, `""`, 1), func(*world) string { return "-----BEGIN nothing\n" }, nil, open, "registry-open", nil},
+		"zot, passwords":           {pinnedRSA, strings.Replace(zot, `{"auth":{`, `{"auth":{"htpasswd":{"path":"x"},`, 1), ours, nil, "accepts accepts accepts", "stanza", nil},
+		"zot, passwords alone":     {pinnedRSA, `{"http":{"auth":{"htpasswd":{"path":"x"},"bearer":{"service":"reg","cert":"bundle.pem"}}}}`, ours, nil, "", "not-token", []string{"asks for htpasswd"}},
+		"zot, a JWKS":              {pinned, zot, jwks, nil, "does not start does not start accepts", "bundle", nil},
+		"zot, a JWKS of nothing":   {pinned, strings.Replace(zot, `"bundle.pem"`, `"bundle.pem","jwks":"keys.json"`, 1), ours, func(*world) string { return `{"keys":[]}` }, "does not start accepts accepts", "algorithm", nil},
+		"zot, no JWKS at all":      {pinned, strings.Replace(zot, `"bundle.pem"`, `"/nowhere/x.pem","jwks":"keys.json"`, 1), nil, func(*world) string { return "x" }, "refuses cannot be told cannot be told", "bundle", nil},
+		"chartmuseum":              {pinnedRSA, "BEARER_AUTH=true\nAUTH_REALM=ADDRESS\nAUTH_SERVICE=reg\nAUTH_CERT_PATH=bundle.pem\n", ours, nil, "accepts", "stanza", nil},
+		"chartmuseum, compose":     {pinnedRSA, "services: {charts: {environment: {BEARER_AUTH: \"1\", AUTH_REALM: ADDRESS, AUTH_SERVICE: reg, AUTH_CERT_PATH: bundle.pem}}}", ours, nil, "accepts", "stanza", nil},
+		"chartmuseum, an argument": {pinnedRSA, "services: {charts: {command: --debug --bearer-auth, environment: {AUTH_REALM: ADDRESS, AUTH_SERVICE: reg, AUTH_CERT_PATH: bundle.pem}}}", ours, nil, "accepts", "stanza", nil},
+		"chartmuseum, no service":  {pinnedRSA, "BEARER_AUTH=true\nAUTH_REALM=ADDRESS\nAUTH_CERT_PATH=bundle.pem\n", ours, nil, "does not start", "service", []string{"names no service"}},
+		"chartmuseum, no file":     {pinnedRSA, "BEARER_AUTH=true\nAUTH_REALM=ADDRESS\nAUTH_SERVICE=reg\n", nil, nil, "does not start", "bundle", []string{"names no certificate"}},
+		"notary":                   {chain, `{"auth":{"type":"token","options":{"realm":"ADDRESS","service":"reg","issuer":"auth","rootcertbundle":"bundle.pem"}}}`, ours, nil, "accepts", "stanza", nil},
+		"capitals and an and":      {with(func(s *issuer.Service) { s.Name = "Reg&" }), strings.Replace(distribution, "service: reg", `service: "Reg&"`, 1) + "    rootcertbundle: /nowhere\n", nil, nil, "cannot be told cannot be told cannot be told cannot be told", "service-characters", []string{`"&"`}},
+		"certificates by itself":   {chain, "", ours, nil, "accepts accepts accepts accepts accepts", "", nil},
+		"a JWKS by itself":         {set, "", nil, jwks, "refuses refuses accepts accepts refuses", "", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, c.service)

@@ -42,8 +42,14 @@ var verifiers = []verifier{
 func (e *examination) stanza() {
 	st := e.Stanza
 	if st.Other != "" {
-		e.report.Add(found("not-token", Error, fmt.Sprintf("%s asks for %s, not for tokens", st.File, st.Other),
-			"The registry never sends anybody here.", Fix{Theirs, st.File, "auth.token with realm, service, issuer and rootcertbundle (see deploy/registry)"}))
+		fix := Fix{Theirs, st.File, "auth.token with realm, service, issuer and rootcertbundle (see deploy/registry)"}
+		switch st.Kind {
+		case Zot:
+			fix.Do = "http.auth.bearer with realm, service and cert (see deploy/registry)"
+		case ChartMuseum:
+			fix.Do = bearerAuth + "=true"
+		}
+		e.report.Add(found("not-token", Error, fmt.Sprintf("%s asks for %s, not for tokens", st.File, st.Other), "The registry never sends anybody here.", fix))
 		return
 	}
 	service, i := e.service(st.Service.Value)
