@@ -6,10 +6,14 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	chartmuseum "github.com/chartmuseum/auth"
 	"github.com/go-jose/go-jose/v4"
@@ -221,6 +225,87 @@ func TestPredictions(t *testing.T) {
 	if tally["accepts"] < 100 || tally["refuses"] < 100 || tally["does not start"] < 100 {
 		t.Errorf("a matrix of one kind proves little: %v", tally)
 	}
+}
+
+// What the file around auth.token does to a registry: none of these is seen by an access controller alone.
+func TestPredictionsOfWholeFiles(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "", harness.Options{})
+	const token = "{realm: REALM, service: registry.test, issuer: authserver, rootcertbundle: ROOT}"
+	for name, c := range map[string]struct {
+		auth  string
+		env   []string
+		real  string // any of these
+		says  string // verdict, "" = there is none
+		check string
+	}{
+		"as it should be":       {"auth: {token: " + token + "}", nil, "401", "accepts", "stanza"},
+		"passwords too":         {"auth: {htpasswd: {realm: x, path: /none}, token: " + token + "}", nil, "does not start", "does not start", "not-token"},
+		"passwords, merged":     {"x: &x {htpasswd: {realm: x, path: /none}}\nauth: {<<: *x, token: " + token + "}", nil, "does not start", "does not start", "not-token"},
+		"all of it merged":      {"x: &x " + token + "\nauth: {token: {<<: *x}}", nil, "401", "accepts", "stanza"},
+		"none, by environment":  {"", []string{"REGISTRY_AUTH=none"}, "401 200", "", "not-token"}, // by chance
+		"token, by environment": {"", []string{"REGISTRY_AUTH=token"}, "401", "accepts", "stanza"},
+	} {
+		for version, called := range verifierOf {
+			t.Run(name+"/"+version, func(t *testing.T) {
+				if strings.HasPrefix(version, "2.5") && name == "none, by environment" {
+					t.Skip("it does not know none")
+				}
+				w := &world{T: t, auth: w.auth}
+				dir := t.TempDir()
+				fill := strings.NewReplacer("REALM", w.auth.URL+"/token", "ROOT", w.auth.Root)
+				port := harness.FreePort(t)
+				text := fmt.Sprintf("version: 0.1\nstorage: {filesystem: {rootdirectory: %q}}\nhttp: {addr: \"127.0.0.1:%d\"}\n", filepath.Join(dir, "images"), port)
+				config, given := filepath.Join(dir, "config.yml"), filepath.Join(dir, "config.yml")
+				w.write(config, text+fill.Replace(c.auth)+"\n")
+				env := []string{"OTEL_TRACES_EXPORTER=none"}
+				if c.env != nil {
+					given = filepath.Join(dir, "registry.env")
+					ours := append([]string{"REGISTRY_AUTH_TOKEN_REALM=" + w.auth.URL + "/token", "REGISTRY_AUTH_TOKEN_SERVICE=registry.test", "REGISTRY_AUTH_TOKEN_ISSUER=authserver", "REGISTRY_AUTH_TOKEN_ROOTCERTBUNDLE=" + w.auth.Root}, c.env...)
+					w.write(given, strings.Join(ours, "\n")+"\n")
+					env = append(env, ours...)
+				}
+				if real := greeting(t, version, config, port, env); !strings.Contains(c.real, real) {
+					t.Errorf("the registry: %s, want %s", real, c.real)
+				}
+				r := w.doctor("--registry-config", given)
+				if p := r.of(called); c.says != "" && p.Verdict != c.says || c.says == "" && len(r.Predictions) > 0 {
+					t.Errorf("doctor says that it %s because of %v, want %q\n%s", p.Verdict, p.Because, c.says, r)
+				}
+				if !slices.ContainsFunc(r.Findings, func(f finding) bool { return f.Check == c.check }) || (r.exit == 0) != (c.says == "accepts") {
+					t.Errorf("exit status %d, want %s\n%s", r.exit, c.check, r)
+				}
+			})
+		}
+	}
+}
+
+// greeting is what a registry answers to GET /v2/, or that it does not start.
+func greeting(t *testing.T, version, config string, port int, env []string) string {
+	t.Helper()
+	cmd := exec.Command(harness.Program(t, "registry-"+version), "serve", config)
+	cmd.Env = append(os.Environ(), env...)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	for range 600 {
+		if response, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/v2/", port)); err == nil {
+			response.Body.Close()
+			cmd.Process.Kill()
+			<-ended
+			return fmt.Sprint(response.StatusCode)
+		}
+		select {
+		case <-ended:
+			return "does not start"
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	cmd.Process.Kill()
+	t.Fatal("it neither answers nor ends")
+	return ""
 }
 
 // zots are the checks of zot and ChartMuseum. ChartMuseum's own library is also that of zot up to 2.1.2; what later ones

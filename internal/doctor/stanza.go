@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -38,7 +39,9 @@ type Stanza struct {
 	// Algorithms that are accepted, none = the registry's own list.
 	Algorithms   []string
 	algorithmsAt Setting
-	AutoRedirect bool // the realm is the registry's own host
+	AutoRedirect bool     // the realm is the registry's own host
+	types        []string // of auth in a file, of which distribution takes one
+	chosen       []string // the same by environment
 
 	certificates *certificates // nil = no file is named or at hand
 	keys         *keySet
@@ -180,6 +183,7 @@ func (s *Stanza) read(data []byte) error {
 	case s.has(at, "auth.token"):
 		s.Kind = Distribution
 		s.take(at, "auth.token.", "rootcertbundle")
+		s.types = types(&document)
 	case s.has(at, "http.auth.bearer"):
 		s.Kind = Zot
 		s.take(at, "http.auth.bearer.", "cert")
@@ -242,21 +246,12 @@ func (s *Stanza) find(document *yaml.Node, path string) (Setting, bool) {
 	}
 	node := document.Content[0]
 	for name := range strings.SplitSeq(path, ".") {
-		below := (*yaml.Node)(nil)
-		if node.Kind == yaml.MappingNode {
-			for i := 0; i+1 < len(node.Content); i += 2 {
-				if node.Content[i].Value == name {
-					below = node.Content[i+1]
-					setting.Where = fmt.Sprintf("%s:%d", s.File, node.Content[i].Line)
-				}
-			}
-		}
-		if below == nil {
+		f, ok := fields(node)[name]
+		if !ok {
 			return setting, false
 		}
-		for node = below; node.Kind == yaml.AliasNode; {
-			node = node.Alias
-		}
+		setting.Where = fmt.Sprintf("%s:%d", s.File, f.key.Line)
+		node = resolved(f.value)
 	}
 	setting.Value = node.Value
 	if node.Kind == yaml.SequenceNode {
@@ -267,6 +262,59 @@ func (s *Stanza) find(document *yaml.Node, path string) (Setting, bool) {
 		setting.Value = strings.Join(items, " ")
 	}
 	return setting, true
+}
+
+// types are the keys of auth.
+func types(document *yaml.Node) []string {
+	if len(document.Content) == 0 {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(fields(fields(document.Content[0])["auth"].value)))
+}
+
+// A field is a key of a mapping, and its value.
+type field struct{ key, value *yaml.Node }
+
+// fields are those of a mapping and of what it merges (<<), which gives way to what the mapping says itself.
+func fields(node *yaml.Node) map[string]field {
+	found, seen := map[string]field{}, map[*yaml.Node]bool{} // an anchor may stand within itself
+	var collect func(*yaml.Node)
+	collect = func(node *yaml.Node) {
+		if node = resolved(node); node == nil || seen[node] {
+			return
+		}
+		seen[node] = true
+		if node.Kind == yaml.SequenceNode && len(seen) > 1 { // of what is merged
+			for _, item := range node.Content {
+				collect(item)
+			}
+		}
+		if node.Kind != yaml.MappingNode {
+			return
+		}
+		own := map[string]field{} // the last of two wins
+		for i := 0; i+1 < len(node.Content); i += 2 {
+			own[node.Content[i].Value] = field{node.Content[i], node.Content[i+1]}
+		}
+		for name, f := range own {
+			if _, ok := found[name]; !ok && f.key.ShortTag() != "!!merge" {
+				found[name] = f
+			}
+		}
+		if f := own["<<"]; f.key != nil && f.key.ShortTag() == "!!merge" {
+			collect(f.value)
+		}
+	}
+	collect(node)
+	return found
+}
+
+// resolved is what an alias stands for.
+func resolved(node *yaml.Node) *yaml.Node {
+	for node != nil && node.Kind == yaml.AliasNode {
+		node = node.Alias
+	}
+	return node
 }
 
 // environmentFile reads NAME=value lines, nil when there is anything else.
@@ -343,6 +391,16 @@ func (s *Stanza) fromEnvironment(variables map[string]Setting) error {
 			}
 		}
 	}
+	for name, setting := range variables {
+		if kind, ok := strings.CutPrefix(name, "REGISTRY_AUTH_"); ok {
+			kind, _, _ = strings.Cut(kind, "_")
+			s.chosen = append(s.chosen, strings.ToLower(kind))
+		} else if name == "REGISTRY_AUTH" {
+			s.chosen = append(s.chosen, setting.Value)
+		}
+	}
+	slices.Sort(s.chosen)
+	s.chosen = slices.Compact(s.chosen)
 	s.take(func(name string) (Setting, bool) {
 		name = strings.ToUpper(name)
 		setting, ok := variables[name]

@@ -121,6 +121,7 @@ func TestPredictions(t *testing.T) {
 	set := with(func(s *issuer.Service) { s.Verifier = issuer.VerifierJWKS })
 	edwards := with(func(s *issuer.Service) { s.Algorithm = issuer.EdDSA })
 	const distribution = "version: 0.1\nauth:\n  token:\n    realm: ADDRESS\n    service: reg\n    issuer: auth\n"
+	const environment = "REGISTRY_AUTH_TOKEN_REALM=ADDRESS\nREGISTRY_AUTH_TOKEN_SERVICE=reg\nREGISTRY_AUTH_TOKEN_ISSUER=auth\nREGISTRY_AUTH_TOKEN_ROOTCERTBUNDLE=bundle.pem\n"
 	const open = "asks for no tokens asks for no tokens asks for no tokens"
 	const zot = `{"http":{"auth":{"bearer":{"realm":"ADDRESS","service":"reg","cert":"bundle.pem"}}}}`
 	ours := func(w *world) string { return string(issuer.EncodeCertificates(w.ring.For("reg").Anchor)) }
@@ -183,6 +184,12 @@ func TestPredictions(t *testing.T) {
 		"chartmuseum, an argument": {pinnedRSA, "services: {charts: {command: --debug --bearer-auth, environment: {AUTH_REALM: ADDRESS, AUTH_SERVICE: reg, AUTH_CERT_PATH: bundle.pem}}}", ours, nil, "accepts", "stanza", nil},
 		"chartmuseum, no service":  {pinnedRSA, "BEARER_AUTH=true\nAUTH_REALM=ADDRESS\nAUTH_CERT_PATH=bundle.pem\n", ours, nil, "does not start", "service", []string{"names no service"}},
 		"chartmuseum, no file":     {pinnedRSA, "BEARER_AUTH=true\nAUTH_REALM=ADDRESS\nAUTH_SERVICE=reg\n", nil, nil, "does not start", "bundle", []string{"names no certificate"}},
+		"passwords too":            {chain, strings.Replace(distribution, "  token:", "  htpasswd: {realm: x, path: y}\n  token:", 1) + "    rootcertbundle: bundle.pem\n", ours, nil, "does not start does not start does not start does not start", "not-token", []string{"htpasswd, token", "exactly one type"}},
+		"passwords too, merged":    {chain, strings.Replace("x: &x {htpasswd: {}}\n"+distribution, "  token:", "  <<: *x\n  token:", 1) + "    rootcertbundle: bundle.pem\n", ours, nil, "does not start does not start does not start does not start", "not-token", []string{"htpasswd, token"}},
+		"environment":              {chain, environment + "REGISTRY_AUTH=token\n", ours, nil, "accepts accepts accepts accepts", "stanza", nil},
+		"environment, none":        {chain, environment + "REGISTRY_AUTH=none\n", ours, nil, "", "not-token", []string{"none, token"}},
+		"environment, passwords":   {chain, environment + "REGISTRY_AUTH_HTPASSWD_PATH=x\n", ours, nil, "", "not-token", []string{"htpasswd, token"}},
+		"merged":                   {chain, "x: &x {realm: ADDRESS, issuer: auth, service: other}\ny: &y {service: reg, rootcertbundle: bundle.pem}\nauth: {token: {<<: [*y, *x]}}\n", ours, nil, "accepts accepts accepts accepts", "stanza", nil},
 		"notary":                   {chain, `{"auth":{"type":"token","options":{"realm":"ADDRESS","service":"reg","issuer":"auth","rootcertbundle":"bundle.pem"}}}`, ours, nil, "accepts", "stanza", nil},
 		"capitals and an and":      {with(func(s *issuer.Service) { s.Name = "Reg&" }), strings.Replace(distribution, "service: reg", `service: "Reg&"`, 1) + "    rootcertbundle: /nowhere\n", nil, nil, "cannot be told cannot be told cannot be told cannot be told", "service-characters", []string{`"&"`}},
 		"certificates by itself":   {chain, "", ours, nil, "accepts accepts accepts accepts accepts", "", nil},

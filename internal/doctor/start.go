@@ -24,6 +24,11 @@ func (e *examination) start(v verifier, service issuer.Service, i int, add add) 
 	down := func(check, what, why string, fixes ...Fix) {
 		add(Down, found(check, Error, what, why, fixes...))
 	}
+	if len(st.types) > 1 {
+		down("not-token", fmt.Sprintf("auth in %s is of several types: %s", st.File, strings.Join(st.types, ", ")), `The registry does not start: "must provide exactly one type".`,
+			Fix{Theirs, st.File, "auth.token, and no other type below auth"})
+		return
+	}
 	for _, m := range st.missing(e.realm(), service) {
 		if st.Kind == Zot { // which begins without a word, and asks nobody for anything
 			add(Open, found("registry-open", Error, st.File+" names no "+m.what,

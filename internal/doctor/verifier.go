@@ -52,6 +52,11 @@ func (e *examination) stanza() {
 		e.report.Add(found("not-token", Error, fmt.Sprintf("%s asks for %s, not for tokens", st.File, st.Other), "The registry never sends anybody here.", fix))
 		return
 	}
+	if st.Kind == Distribution && len(st.chosen) > 1 {
+		e.report.Add(found("not-token", Error, fmt.Sprintf("REGISTRY_AUTH… in %s is of several types: %s", st.File, strings.Join(st.chosen, ", ")),
+			"At each start the registry takes one of them by chance; with none it lets everybody in.", Fix{Theirs, st.File, "REGISTRY_AUTH=token and REGISTRY_AUTH_TOKEN_…, and no other type"}))
+		return
+	}
 	service, i := e.service(st.Service.Value)
 	switch {
 	case st.Kind == "" && len(e.Services) > 0: // certificates or keys alone: those of the service that they fit best
