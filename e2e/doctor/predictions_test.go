@@ -120,6 +120,12 @@ var stanzas = []stanza{
 	{"another service", func(s *setup) { s.bundle(s.certificates()); s.keySet(nil); s.token["service"] = "another" }},
 	{"no issuer", func(s *setup) { s.bundle(s.certificates()); s.keySet(nil); delete(s.token, "issuer") }},
 	{"no service", func(s *setup) { s.bundle(s.certificates()); s.keySet(nil); delete(s.token, "service") }},
+	{"a null issuer", func(s *setup) { s.bundle(s.certificates()); s.keySet(nil); s.token["issuer"] = nil }},
+	{"a jwks as certificates", func(s *setup) {
+		s.keySet(nil)
+		s.token["rootcertbundle"] = s.token["jwks"]
+		delete(s.token, "jwks")
+	}},
 	{"no realm", func(s *setup) { s.bundle(s.certificates()); s.keySet(nil); delete(s.token, "realm") }},
 	{"the leaf", func(s *setup) {
 		file := filepath.Join(s.w.auth.Dir, "data", strings.Replace(s.service, "-", "/", 1)+".crt")
@@ -171,7 +177,7 @@ var stanzas = []stanza{
 	{"autoredirect", func(s *setup) { s.bundle(s.certificates()); s.keySet(nil); s.token["autoredirect"] = true }},
 }
 
-// What doctor predicts of a configuration is what the registry of that version does: 29 configurations for five kinds of
+// What doctor predicts of a configuration is what the registry of that version does: 31 configurations for five kinds of
 // services, each held against four real access controllers.
 func TestPredictions(t *testing.T) {
 	t.Parallel()
@@ -232,6 +238,7 @@ func TestPredictionsOfWholeFiles(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "", harness.Options{})
 	const token = "{realm: REALM, service: registry.test, issuer: authserver, rootcertbundle: ROOT}"
+	ours := w.auth.Token(t, "", "", "registry.test")
 	for name, c := range map[string]struct {
 		auth  string
 		env   []string
@@ -239,18 +246,19 @@ func TestPredictionsOfWholeFiles(t *testing.T) {
 		says  string // verdict, "" = there is none
 		check string
 	}{
-		"as it should be":       {"auth: {token: " + token + "}", nil, "401", "accepts", "stanza"},
+		"as it should be":       {"auth: {token: " + token + "}", nil, "accepts", "accepts", "stanza"},
 		"passwords too":         {"auth: {htpasswd: {realm: x, path: /none}, token: " + token + "}", nil, "does not start", "does not start", "not-token"},
 		"passwords, merged":     {"x: &x {htpasswd: {realm: x, path: /none}}\nauth: {<<: *x, token: " + token + "}", nil, "does not start", "does not start", "not-token"},
-		"all of it merged":      {"x: &x " + token + "\nauth: {token: {<<: *x}}", nil, "401", "accepts", "stanza"},
-		"none, by environment":  {"", []string{"REGISTRY_AUTH=none"}, "401 200", "", "not-token"}, // by chance
-		"token, by environment": {"", []string{"REGISTRY_AUTH=token"}, "401", "accepts", "stanza"},
+		"all of it merged":      {"x: &x " + token + "\nauth: {token: {<<: *x}}", nil, "accepts", "accepts", "stanza"},
+		"merged under":          {"x: &x {issuer: other}\nauth: {token: {<<: *x, " + token[1:] + "}", nil, "accepts", "accepts", "stanza"},
+		"merged over":           {"x: &x {issuer: other}\nauth: {token: " + token[:len(token)-1] + ", <<: *x}}", nil, "refuses", "cannot be told", "issuer"},
+		"null":                  {"auth: {token: " + strings.Replace(token, "authserver", "null", 1) + "}", nil, "does not start", "does not start", "issuer"},
+		"a second document":     {"auth: {token: " + token + "}\n---\nauth: {htpasswd: {realm: x, path: /none}}", nil, "accepts", "accepts", "stanza"},
+		"none, by environment":  {"", []string{"REGISTRY_AUTH=none"}, "accepts, asks for no tokens, does not start", "", "not-token"}, // by chance
+		"token, by environment": {"", []string{"REGISTRY_AUTH=token"}, "accepts", "accepts", "stanza"},
 	} {
 		for version, called := range verifierOf {
 			t.Run(name+"/"+version, func(t *testing.T) {
-				if strings.HasPrefix(version, "2.5") && name == "none, by environment" {
-					t.Skip("it does not know none")
-				}
 				w := &world{T: t, auth: w.auth}
 				dir := t.TempDir()
 				fill := strings.NewReplacer("REALM", w.auth.URL+"/token", "ROOT", w.auth.Root)
@@ -261,18 +269,18 @@ func TestPredictionsOfWholeFiles(t *testing.T) {
 				env := []string{"OTEL_TRACES_EXPORTER=none"}
 				if c.env != nil {
 					given = filepath.Join(dir, "registry.env")
-					ours := append([]string{"REGISTRY_AUTH_TOKEN_REALM=" + w.auth.URL + "/token", "REGISTRY_AUTH_TOKEN_SERVICE=registry.test", "REGISTRY_AUTH_TOKEN_ISSUER=authserver", "REGISTRY_AUTH_TOKEN_ROOTCERTBUNDLE=" + w.auth.Root}, c.env...)
-					w.write(given, strings.Join(ours, "\n")+"\n")
-					env = append(env, ours...)
+					variables := append([]string{"REGISTRY_AUTH_TOKEN_REALM=" + w.auth.URL + "/token", "REGISTRY_AUTH_TOKEN_SERVICE=registry.test", "REGISTRY_AUTH_TOKEN_ISSUER=authserver", "REGISTRY_AUTH_TOKEN_ROOTCERTBUNDLE=" + w.auth.Root}, c.env...)
+					w.write(given, strings.Join(variables, "\n")+"\n")
+					env = append(env, variables...)
 				}
-				if real := greeting(t, version, config, port, env); !strings.Contains(c.real, real) {
+				if real := judged(t, version, config, port, env, ours); !strings.Contains(c.real, real) {
 					t.Errorf("the registry: %s, want %s", real, c.real)
 				}
 				r := w.doctor("--registry-config", given)
 				if p := r.of(called); c.says != "" && p.Verdict != c.says || c.says == "" && len(r.Predictions) > 0 {
 					t.Errorf("doctor says that it %s because of %v, want %q\n%s", p.Verdict, p.Because, c.says, r)
 				}
-				if !slices.ContainsFunc(r.Findings, func(f finding) bool { return f.Check == c.check }) || (r.exit == 0) != (c.says == "accepts") {
+				if !slices.ContainsFunc(r.Findings, func(f finding) bool { return f.Check == c.check }) || (r.exit == 0) != (c.says == "accepts" || c.says == "cannot be told") {
 					t.Errorf("exit status %d, want %s\n%s", r.exit, c.check, r)
 				}
 			})
@@ -280,8 +288,8 @@ func TestPredictionsOfWholeFiles(t *testing.T) {
 	}
 }
 
-// greeting is what a registry answers to GET /v2/, or that it does not start.
-func greeting(t *testing.T, version, config string, port int, env []string) string {
+// judged is what a whole registry makes of a token.
+func judged(t *testing.T, version, config string, port int, env []string, token string) string {
 	t.Helper()
 	cmd := exec.Command(harness.Program(t, "registry-"+version), "serve", config)
 	cmd.Env = append(os.Environ(), env...)
@@ -290,12 +298,20 @@ func greeting(t *testing.T, version, config string, port int, env []string) stri
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
+	address := fmt.Sprintf("http://127.0.0.1:%d/v2/", port)
 	for range 600 {
-		if response, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/v2/", port)); err == nil {
+		if response, err := http.Get(address); err == nil {
 			response.Body.Close()
+			with := bearer(t, "GET", address, token)
 			cmd.Process.Kill()
 			<-ended
-			return fmt.Sprint(response.StatusCode)
+			switch {
+			case response.StatusCode == http.StatusOK:
+				return "asks for no tokens"
+			case with == http.StatusOK:
+				return "accepts"
+			}
+			return "refuses"
 		}
 		select {
 		case <-ended:

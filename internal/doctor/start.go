@@ -12,7 +12,7 @@ import (
 
 // isFor tells whether a version reads all that is configured. Others may start with it, and do something else.
 func (s *Stanza) isFor(v verifier) bool {
-	return v.jwks || v.jwksInCert || s.keys == nil && s.JWKS.Value == "" && len(s.Algorithms) == 0
+	return v.jwks || v.jwksInCert || s.keys == nil && s.JWKS.isMissing() && s.algorithmsAt.isMissing()
 }
 
 // signingAlgorithms are those that distribution 3 knows (registry/auth/token/token.go).
@@ -28,6 +28,18 @@ func (e *examination) start(v verifier, service issuer.Service, i int, add add) 
 		down("not-token", fmt.Sprintf("auth in %s is of several types: %s", st.File, strings.Join(st.types, ", ")), `The registry does not start: "must provide exactly one type".`,
 			Fix{Theirs, st.File, "auth.token, and no other type below auth"})
 		return
+	}
+	for _, s := range []struct {
+		check string
+		Setting
+		read bool // by this version
+	}{
+		{"realm", st.Realm, true}, {"service", st.Service, true}, {"issuer", st.Issuer, !v.pinned}, {"algorithm", st.algorithmsAt, v.jwks}, {"not-token", st.choice, true},
+	} {
+		if s.read && s.Elsewhere != "" {
+			add(Unknown, found(s.check, Note, fmt.Sprintf("%s is not known here: %s", s.Key, s.Elsewhere), "Whether it is right was not looked at.",
+				Fix{Theirs, s.Where, "give a copy with the value in its place: --registry-config FILE (docker compose config prints one)"}))
+		}
 	}
 	for _, m := range st.missing(e.realm(), service) {
 		if st.Kind == Zot { // which begins without a word, and asks nobody for anything
@@ -70,7 +82,7 @@ type missing struct {
 // missing are the settings that every version needs, and that are not there.
 func (s *Stanza) missing(realm string, service issuer.Service) (list []missing) {
 	need := func(setting Setting, check, what string, fix Fix) {
-		if setting.Value == "" {
+		if setting.isMissing() {
 			list = append(list, missing{check, what, fix})
 		}
 	}

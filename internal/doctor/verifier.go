@@ -44,6 +44,8 @@ func (e *examination) stanza() {
 	if st.Other != "" {
 		fix := Fix{Theirs, st.File, "auth.token with realm, service, issuer and rootcertbundle (see deploy/registry)"}
 		switch st.Kind {
+		case Notary:
+			fix.Do = "auth.type: token"
 		case Zot:
 			fix.Do = "http.auth.bearer with realm, service and cert (see deploy/registry)"
 		case ChartMuseum:
@@ -54,7 +56,7 @@ func (e *examination) stanza() {
 	}
 	if st.Kind == Distribution && len(st.chosen) > 1 {
 		e.report.Add(found("not-token", Error, fmt.Sprintf("REGISTRY_AUTH… in %s is of several types: %s", st.File, strings.Join(st.chosen, ", ")),
-			"At each start the registry takes one of them by chance; with none it lets everybody in.", Fix{Theirs, st.File, "REGISTRY_AUTH=token and REGISTRY_AUTH_TOKEN_…, and no other type"}))
+			"Each start takes one of them by chance: the registry asks for tokens, or does not start, or, with none, lets everybody in.", Fix{Theirs, st.File, "REGISTRY_AUTH=token and REGISTRY_AUTH_TOKEN_…, and no other type"}))
 		return
 	}
 	service, i := e.service(st.Service.Value)
@@ -177,10 +179,13 @@ func (e *examination) predict(v verifier, service issuer.Service, i int) (Predic
 	if p.Verdict == Down || p.Verdict == Open {
 		return p, findings
 	}
-	if name := st.Service.Value; !v.pinned && st.Kind != "" && name != service.Name {
+	if st.Service.Elsewhere != "" && len(e.Services) > 1 {
+		return p, findings // it may be any of them, with another issuer and another key
+	}
+	if name := st.Service.Value; !v.pinned && st.Kind != "" && st.Service.Elsewhere == "" && name != service.Name {
 		add(Refuses, e.unknownService(name, st.Service))
 	}
-	if !v.pinned && st.Kind != "" && st.Issuer.Value != service.Issuer {
+	if !v.pinned && st.Kind != "" && st.Issuer.Elsewhere == "" && st.Issuer.Value != service.Issuer {
 		add(Refuses, e.wrongIssuer(service, i, st.Issuer.Value, st.Issuer))
 	}
 	key := e.key(service.Name)
