@@ -56,11 +56,14 @@ type Setting struct {
 	Elsewhere         string // what stands there for a value that is not known here, as in ${NAME}; there is no Value then
 }
 
-// placeholder is what is filled in before a registry reads it: by Compose or a shell, Kubernetes, or a template.
-var placeholder = regexp.MustCompile(`\$\{|\$\(|\$[A-Za-z_]|\{\{`)
+// What is filled in before a registry reads it: by a template; and in an environment, by Kubernetes, Compose or a shell.
+var (
+	placeholder    = regexp.MustCompile(`\$\{|\$\(|\{\{`)
+	variableWithin = regexp.MustCompile(`\$\{|\$\(|\{\{|\$[A-Za-z_]`)
+)
 
 // is the setting with a value, or with what stands for one.
-func (s Setting) is(text string) Setting {
+func (s Setting) is(text string, placeholder *regexp.Regexp) Setting {
 	if s.Value = text; placeholder.MatchString(text) {
 		s.Value, s.Elsewhere = "", text
 	}
@@ -320,11 +323,11 @@ func (s *Stanza) find(document *yaml.Node, path string) (Setting, bool) {
 		for _, item := range node.Content {
 			items = append(items, text(item))
 		}
-		setting = setting.is(strings.Join(items, " "))
+		setting = setting.is(strings.Join(items, " "), placeholder)
 	case yaml.MappingNode: // {{ … }} without quotes is one
 		setting.Elsewhere = "a mapping"
 	default:
-		setting = setting.is(text(node))
+		setting = setting.is(text(node), placeholder)
 	}
 	if twice {
 		setting.Value, setting.Elsewhere = "", "said before <<, and by it: not everybody reads the same"
@@ -415,7 +418,7 @@ type variables map[string][]Setting
 
 func (v variables) add(name, value, where string) {
 	if isRead(name) {
-		v[name] = append(v[name], Setting{Key: name, Where: where}.is(value))
+		v[name] = append(v[name], Setting{Key: name, Where: where}.is(value, variableWithin))
 	}
 }
 

@@ -205,6 +205,7 @@ func TestPredictions(t *testing.T) {
 		"for the realm of a file":         {chain, strings.Replace(distribution, "ADDRESS", `"{{ .Values.realm }}"`, 1) + "    rootcertbundle: bundle.pem\n", ours, nil, unknown, "realm", []string{"{{ .Values.realm }}"}},
 		"for the realm, without quotes":   {chain, strings.Replace(distribution, "ADDRESS", `{{ .Values.realm }}`, 1) + "    rootcertbundle: bundle.pem\n", ours, nil, unknown, "realm", []string{"a mapping"}},
 		"for the service":                 {chain, strings.Replace(environment, "=reg", "=$(SERVICE)", 1), ours, nil, unknown, "service", []string{"$(SERVICE)"}},
+		"a dollar in a file":              {with(func(s *issuer.Service) { s.Name = "a$b" }), strings.Replace(distribution, "reg\n", "a$b\n", 1) + "    rootcertbundle: bundle.pem\n", nil, nil, unknown, "bundle", []string{"no such file"}},
 		"for the service, another root":   {chain, strings.Replace(environment, "=reg", "=$SERVICE", 1), func(*world) string { return ours(strange) }, nil, "refuses refuses refuses refuses", "root", nil},
 		"for the certificates":            {chain, strings.Replace(environment, "=bundle", "=${DIR}/bundle", 1), ours, nil, unknown, "bundle", []string{"${DIR}/bundle.pem"}},
 		"for the JWKS":                    {set, distribution + "    jwks: ${DIR}/keys.json\n", nil, jwks, "does not start does not start cannot be told cannot be told", "bundle", []string{"${DIR}/keys.json"}},
