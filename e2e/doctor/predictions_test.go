@@ -324,6 +324,29 @@ func judged(t *testing.T, version, config string, port int, env []string, token 
 	return ""
 }
 
+// Before the keys are made, or where they cannot be read, nothing fits; what needs no key is compared all the same.
+func TestPredictionsWithoutKeys(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "", harness.Options{}).aside()
+	if err := os.RemoveAll(filepath.Join(w.auth.Dir, "data")); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"cannot be told", "refuses"} {
+		if want == "refuses" {
+			w.change(w.registry.file, "issuer: .*", "issuer: WRONG")
+		}
+		r := w.doctor("--registry-config", w.registry.file)
+		for version, called := range verifierOf {
+			if p := r.of(called); p.Verdict != want {
+				t.Errorf("%s: %s because of %v, want %s", version, p.Verdict, p.Because, want)
+			}
+		}
+		if slices.ContainsFunc(r.Findings, func(f finding) bool { return f.Check == "stanza" }) {
+			t.Errorf("it is said to fit\n%s", r)
+		}
+	}
+}
+
 // zots are the checks of zot and ChartMuseum. ChartMuseum's own library is also that of zot up to 2.1.2; what later ones
 // do was written down from their source: they take one key, by any of these ways, and look at its signature.
 var zots = map[string]func(file []byte, token string) string{
