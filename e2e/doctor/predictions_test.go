@@ -6,10 +6,14 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	chartmuseum "github.com/chartmuseum/auth"
 	"github.com/go-jose/go-jose/v4"
@@ -116,6 +120,12 @@ var stanzas = []stanza{
 	{"another service", func(s *setup) { s.bundle(s.certificates()); s.keySet(nil); s.token["service"] = "another" }},
 	{"no issuer", func(s *setup) { s.bundle(s.certificates()); s.keySet(nil); delete(s.token, "issuer") }},
 	{"no service", func(s *setup) { s.bundle(s.certificates()); s.keySet(nil); delete(s.token, "service") }},
+	{"a null issuer", func(s *setup) { s.bundle(s.certificates()); s.keySet(nil); s.token["issuer"] = nil }},
+	{"a jwks as certificates", func(s *setup) {
+		s.keySet(nil)
+		s.token["rootcertbundle"] = s.token["jwks"]
+		delete(s.token, "jwks")
+	}},
 	{"no realm", func(s *setup) { s.bundle(s.certificates()); s.keySet(nil); delete(s.token, "realm") }},
 	{"the leaf", func(s *setup) {
 		file := filepath.Join(s.w.auth.Dir, "data", strings.Replace(s.service, "-", "/", 1)+".crt")
@@ -167,7 +177,7 @@ var stanzas = []stanza{
 	{"autoredirect", func(s *setup) { s.bundle(s.certificates()); s.keySet(nil); s.token["autoredirect"] = true }},
 }
 
-// What doctor predicts of a configuration is what the registry of that version does: 29 configurations for five kinds of
+// What doctor predicts of a configuration is what the registry of that version does: 31 configurations for five kinds of
 // services, each held against four real access controllers.
 func TestPredictions(t *testing.T) {
 	t.Parallel()
@@ -220,6 +230,120 @@ func TestPredictions(t *testing.T) {
 	t.Logf("%d cells: %v", cells, tally)
 	if tally["accepts"] < 100 || tally["refuses"] < 100 || tally["does not start"] < 100 {
 		t.Errorf("a matrix of one kind proves little: %v", tally)
+	}
+}
+
+// What the file around auth.token does to a registry: none of these is seen by an access controller alone.
+func TestPredictionsOfWholeFiles(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "", harness.Options{})
+	const token = "{realm: REALM, service: registry.test, issuer: authserver, rootcertbundle: ROOT}"
+	ours := w.auth.Token(t, "", "", "registry.test")
+	for name, c := range map[string]struct {
+		auth  string
+		env   []string
+		real  string // any of these
+		says  string // verdict, "" = there is none
+		check string
+	}{
+		"as it should be":       {"auth: {token: " + token + "}", nil, "accepts", "accepts", "stanza"},
+		"passwords too":         {"auth: {htpasswd: {realm: x, path: /none}, token: " + token + "}", nil, "does not start", "does not start", "not-token"},
+		"passwords, merged":     {"x: &x {htpasswd: {realm: x, path: /none}}\nauth: {<<: *x, token: " + token + "}", nil, "does not start", "does not start", "not-token"},
+		"all of it merged":      {"x: &x " + token + "\nauth: {token: {<<: *x}}", nil, "accepts", "accepts", "stanza"},
+		"merged under":          {"x: &x {issuer: other}\nauth: {token: {<<: *x, " + token[1:] + "}", nil, "accepts", "accepts", "stanza"},
+		"merged over":           {"x: &x {issuer: other}\nauth: {token: " + token[:len(token)-1] + ", <<: *x}}", nil, "refuses", "cannot be told", "issuer"},
+		"null":                  {"auth: {token: " + strings.Replace(token, "authserver", "null", 1) + "}", nil, "does not start", "does not start", "issuer"},
+		"a second document":     {"auth: {token: " + token + "}\n---\nauth: {htpasswd: {realm: x, path: /none}}", nil, "accepts", "accepts", "stanza"},
+		"none, by environment":  {"", []string{"REGISTRY_AUTH=none"}, "accepts, asks for no tokens, does not start", "", "not-token"}, // by chance
+		"token, by environment": {"", []string{"REGISTRY_AUTH=token"}, "accepts", "accepts", "stanza"},
+	} {
+		for version, called := range verifierOf {
+			t.Run(name+"/"+version, func(t *testing.T) {
+				w := &world{T: t, auth: w.auth}
+				dir := t.TempDir()
+				fill := strings.NewReplacer("REALM", w.auth.URL+"/token", "ROOT", w.auth.Root)
+				port := harness.FreePort(t)
+				text := fmt.Sprintf("version: 0.1\nstorage: {filesystem: {rootdirectory: %q}}\nhttp: {addr: \"127.0.0.1:%d\"}\n", filepath.Join(dir, "images"), port)
+				config, given := filepath.Join(dir, "config.yml"), filepath.Join(dir, "config.yml")
+				w.write(config, text+fill.Replace(c.auth)+"\n")
+				env := []string{"OTEL_TRACES_EXPORTER=none"}
+				if c.env != nil {
+					given = filepath.Join(dir, "registry.env")
+					variables := append([]string{"REGISTRY_AUTH_TOKEN_REALM=" + w.auth.URL + "/token", "REGISTRY_AUTH_TOKEN_SERVICE=registry.test", "REGISTRY_AUTH_TOKEN_ISSUER=authserver", "REGISTRY_AUTH_TOKEN_ROOTCERTBUNDLE=" + w.auth.Root}, c.env...)
+					w.write(given, strings.Join(variables, "\n")+"\n")
+					env = append(env, variables...)
+				}
+				if real := judged(t, version, config, port, env, ours); !strings.Contains(c.real, real) {
+					t.Errorf("the registry: %s, want %s", real, c.real)
+				}
+				r := w.doctor("--registry-config", given)
+				if p := r.of(called); c.says != "" && p.Verdict != c.says || c.says == "" && len(r.Predictions) > 0 {
+					t.Errorf("doctor says that it %s because of %v, want %q\n%s", p.Verdict, p.Because, c.says, r)
+				}
+				if !slices.ContainsFunc(r.Findings, func(f finding) bool { return f.Check == c.check }) || (r.exit == 0) != (c.says == "accepts" || c.says == "cannot be told") {
+					t.Errorf("exit status %d, want %s\n%s", r.exit, c.check, r)
+				}
+			})
+		}
+	}
+}
+
+// judged is what a whole registry makes of a token.
+func judged(t *testing.T, version, config string, port int, env []string, token string) string {
+	t.Helper()
+	cmd := exec.Command(harness.Program(t, "registry-"+version), "serve", config)
+	cmd.Env = append(os.Environ(), env...)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	address := fmt.Sprintf("http://127.0.0.1:%d/v2/", port)
+	for range 600 {
+		if response, err := http.Get(address); err == nil {
+			response.Body.Close()
+			with := bearer(t, "GET", address, token)
+			cmd.Process.Kill()
+			<-ended
+			switch {
+			case response.StatusCode == http.StatusOK:
+				return "asks for no tokens"
+			case with == http.StatusOK:
+				return "accepts"
+			}
+			return "refuses"
+		}
+		select {
+		case <-ended:
+			return "does not start"
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	cmd.Process.Kill()
+	t.Fatal("it neither answers nor ends")
+	return ""
+}
+
+// Before the keys are made, or where they cannot be read, nothing fits; what needs no key is compared all the same.
+func TestPredictionsWithoutKeys(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "", harness.Options{}).aside()
+	if err := os.RemoveAll(filepath.Join(w.auth.Dir, "data")); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"cannot be told", "refuses"} {
+		if want == "refuses" {
+			w.change(w.registry.file, "issuer: .*", "issuer: WRONG")
+		}
+		r := w.doctor("--registry-config", w.registry.file)
+		for version, called := range verifierOf {
+			if p := r.of(called); p.Verdict != want {
+				t.Errorf("%s: %s because of %v, want %s", version, p.Verdict, p.Because, want)
+			}
+		}
+		if slices.ContainsFunc(r.Findings, func(f finding) bool { return f.Check == "stanza" }) {
+			t.Errorf("it is said to fit\n%s", r)
+		}
 	}
 }
 

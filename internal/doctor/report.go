@@ -63,10 +63,14 @@ type Prediction struct {
 // Verdicts of a prediction.
 const (
 	Accepts = "accepts"
+	Unknown = "cannot be told"
 	Refuses = "refuses"
 	Down    = "does not start"
-	Unknown = "cannot be told"
+	Open    = "asks for no tokens"
 )
+
+// verdicts are ordered: of several, the last stands.
+var verdicts = []string{Accepts, Unknown, Refuses, Down, Open}
 
 // Report is all that was found.
 type Report struct {

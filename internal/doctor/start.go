@@ -12,7 +12,7 @@ import (
 
 // isFor tells whether a version reads all that is configured. Others may start with it, and do something else.
 func (s *Stanza) isFor(v verifier) bool {
-	return v.jwks || v.jwksInCert || s.keys == nil && s.JWKS.Value == "" && len(s.Algorithms) == 0
+	return v.jwks || v.jwksInCert || s.keys == nil && s.JWKS.isMissing() && s.algorithmsAt.isMissing()
 }
 
 // signingAlgorithms are those that distribution 3 knows (registry/auth/token/token.go).
@@ -24,14 +24,33 @@ func (e *examination) start(v verifier, service issuer.Service, i int, add add) 
 	down := func(check, what, why string, fixes ...Fix) {
 		add(Down, found(check, Error, what, why, fixes...))
 	}
-	if st.Kind != "" {
-		for name, s := range st.required(v, e.realm(), service) {
-			why := "The registry does not start."
-			if v.pinned {
-				why = "Without realm, service and certificate together it asks for no tokens at all."
-			}
-			down(name, st.File+" names no "+name, why, s)
+	if len(st.types) > 1 {
+		down("not-token", fmt.Sprintf("auth in %s is of several types: %s", st.File, strings.Join(st.types, ", ")), `The registry does not start: "must provide exactly one type".`,
+			Fix{Theirs, st.File, "auth.token, and no other type below auth"})
+		return
+	}
+	for _, s := range []struct {
+		check string
+		Setting
+		read bool // by this version
+	}{
+		{"realm", st.Realm, true}, {"service", st.Service, true}, {"issuer", st.Issuer, !v.pinned}, {"algorithm", st.algorithmsAt, v.jwks}, {"not-token", st.choice, true},
+	} {
+		if s.read && s.Elsewhere != "" {
+			add(Unknown, found(s.check, Note, fmt.Sprintf("%s is not known here: %s", s.Key, s.Elsewhere), "Whether it is right was not looked at.",
+				Fix{Theirs, s.Where, "give a copy with the value in its place: --registry-config FILE (docker compose config prints one)"}))
 		}
+	}
+	for _, m := range st.missing(e.realm(), service) {
+		if st.Kind == Zot { // which begins without a word, and asks nobody for anything
+			add(Open, found("registry-open", Error, st.File+" names no "+m.what,
+				"Without realm, service and cert together zot asks for no tokens: everybody who reaches it may pull, push and delete, unless its accessControl says otherwise.", m.fix))
+		} else {
+			down(m.check, st.File+" names no "+m.what, "The registry does not start.", m.fix)
+		}
+	}
+	if st.Kind == Zot && len(st.missing(e.realm(), service)) > 0 {
+		return
 	}
 	e.startCertificates(v, service, i, down, add)
 	if !v.jwks {
@@ -54,19 +73,30 @@ func (e *examination) start(v verifier, service issuer.Service, i int, add add) 
 	}
 }
 
-// required are the settings without which a registry does not start, and that are missing: how each is mended.
-func (s *Stanza) required(v verifier, realm string, service issuer.Service) map[string]Fix {
-	missing := map[string]Fix{}
-	if s.Realm.Value == "" {
-		missing["realm"] = s.Realm.set(realm)
+// A missing is a setting that a registry needs, and does not have: how it is mended.
+type missing struct {
+	check, what string
+	fix         Fix
+}
+
+// missing are the settings that every version needs, and that are not there.
+func (s *Stanza) missing(realm string, service issuer.Service) (list []missing) {
+	need := func(setting Setting, check, what string, fix Fix) {
+		if setting.isMissing() {
+			list = append(list, missing{check, what, fix})
+		}
 	}
-	if s.Service.Value == "" {
-		missing["service"] = s.Service.set(service.Name)
+	if s.Kind == "" {
+		return nil
 	}
-	if s.Issuer.Value == "" && !v.pinned {
-		missing["issuer"] = s.Issuer.set(service.Issuer)
+	need(s.Realm, "realm", "realm", s.Realm.set(realm))
+	need(s.Service, "service", "service", s.Service.set(service.Name))
+	if s.Kind == Zot || s.Kind == ChartMuseum {
+		need(s.Trust, "bundle", "certificate", s.Trust.fix("FILE, made by: "+exported(service)))
+	} else {
+		need(s.Issuer, "issuer", "issuer", s.Issuer.set(service.Issuer))
 	}
-	return missing
+	return list
 }
 
 // startCertificates looks at the file of certificates as a registry reads it at its start.

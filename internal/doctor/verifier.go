@@ -42,8 +42,21 @@ var verifiers = []verifier{
 func (e *examination) stanza() {
 	st := e.Stanza
 	if st.Other != "" {
-		e.report.Add(found("not-token", Error, fmt.Sprintf("%s asks for %s, not for tokens", st.File, st.Other),
-			"The registry never sends anybody here.", Fix{Theirs, st.File, "auth.token with realm, service, issuer and rootcertbundle (see deploy/registry)"}))
+		fix := Fix{Theirs, st.File, "auth.token with realm, service, issuer and rootcertbundle (see deploy/registry)"}
+		switch st.Kind {
+		case Notary:
+			fix.Do = "auth.type: token"
+		case Zot:
+			fix.Do = "http.auth.bearer with realm, service and cert (see deploy/registry)"
+		case ChartMuseum:
+			fix.Do = bearerAuth + "=true"
+		}
+		e.report.Add(found("not-token", Error, fmt.Sprintf("%s asks for %s, not for tokens", st.File, st.Other), "The registry never sends anybody here.", fix))
+		return
+	}
+	if st.Kind == Distribution && len(st.chosen) > 1 {
+		e.report.Add(found("not-token", Error, fmt.Sprintf("REGISTRY_AUTH… in %s is of several types: %s", st.File, strings.Join(st.chosen, ", ")),
+			"Each start takes one of them by chance: the registry asks for tokens, or does not start, or, with none, lets everybody in.", Fix{Theirs, st.File, "REGISTRY_AUTH=token and REGISTRY_AUTH_TOKEN_…, and no other type"}))
 		return
 	}
 	service, i := e.service(st.Service.Value)
@@ -75,7 +88,7 @@ func (e *examination) stanza() {
 }
 
 // predictions is what each version makes of the tokens of services[i]. What none of them takes is an error; for what some
-// take it matters which version it is, and that is not known here.
+// take, or may take, it matters which version it is, and that is not known here.
 func (e *examination) predictions(service issuer.Service, i int) (predictions []Prediction, findings []Finding) {
 	st := e.Stanza
 	type result struct {
@@ -83,6 +96,7 @@ func (e *examination) predictions(service issuer.Service, i int) (predictions []
 		findings []Finding
 	}
 	var results []result
+	possible := false // a version that it is written for may accept our tokens
 	for _, v := range verifiers {
 		if st.Kind != "" && !slices.Contains(v.kinds, st.Kind) || st.Kind == "" && v.pinned != (service.Verifier == issuer.VerifierPinned) {
 			continue
@@ -91,15 +105,16 @@ func (e *examination) predictions(service issuer.Service, i int) (predictions []
 		predictions, results = append(predictions, prediction), append(results, result{v, found})
 		if st.isFor(v) {
 			e.accepted = e.accepted || prediction.Verdict == Accepts
-			e.refused = e.refused || prediction.Verdict == Refuses || prediction.Verdict == Down
+			possible = possible || prediction.Verdict == Accepts || prediction.Verdict == Unknown
+			e.refused = e.refused || prediction.Verdict == Refuses || prediction.Verdict == Down || prediction.Verdict == Open
 		}
 	}
 	for _, r := range results {
 		for _, f := range r.findings {
 			switch {
-			case !st.isFor(r.verifier), e.accepted && r.past:
+			case !st.isFor(r.verifier), possible && r.past:
 				f.Severity = min(f.Severity, Note)
-			case e.accepted:
+			case possible:
 				f.Severity = min(f.Severity, Warning)
 			}
 			findings = append(findings, f)
@@ -152,23 +167,34 @@ func (e *examination) predict(v verifier, service issuer.Service, i int) (Predic
 	var findings []Finding
 	add := func(verdict string, f Finding) {
 		findings = append(findings, f)
-		if f.Severity == Error && p.Verdict != Down || verdict == Unknown && p.Verdict == Accepts {
+		if f.Severity != Error && verdict != Unknown {
+			return
+		}
+		if slices.Index(verdicts, verdict) > slices.Index(verdicts, p.Verdict) {
 			p.Verdict = verdict
 		}
-		if (f.Severity == Error || verdict == Unknown) && !slices.Contains(p.Because, f.Check) {
+		if !slices.Contains(p.Because, f.Check) {
 			p.Because = append(p.Because, f.Check)
 		}
 	}
-	key := e.key(service.Name)
 	e.start(v, service, i, add)
-	if p.Verdict == Down || key == nil {
+	if p.Verdict == Down || p.Verdict == Open {
 		return p, findings
 	}
-	if name := st.Service.Value; !v.pinned && st.Kind != "" && name != service.Name {
+	if st.Service.Elsewhere != "" && len(e.Services) > 1 {
+		return p, findings // it may be any of them, with another issuer and another key
+	}
+	if name := st.Service.Value; !v.pinned && st.Kind != "" && st.Service.Elsewhere == "" && name != service.Name {
 		add(Refuses, e.unknownService(name, st.Service))
 	}
-	if !v.pinned && st.Kind != "" && st.Issuer.Value != service.Issuer {
+	if !v.pinned && st.Kind != "" && st.Issuer.Elsewhere == "" && st.Issuer.Value != service.Issuer {
 		add(Refuses, e.wrongIssuer(service, i, st.Issuer.Value, st.Issuer))
+	}
+	key := e.key(service.Name)
+	if key == nil {
+		add(Unknown, found("keys", Note, fmt.Sprintf("the key of service %q is not there, or cannot be read here", service.Name), "Whether the registry trusts it was not looked at.",
+			Fix{Ours, "", "run doctor as the user of authserver, after its first start"}))
+		return p, findings
 	}
 	e.algorithm(v, key, i, add)
 	e.trust(v, service, i, key, add)
@@ -212,9 +238,7 @@ func (e *examination) pinnedTrust(v verifier, service issuer.Service, i int, key
 		if st.keys.ids[0] != key.ID {
 			add(Refuses, found("key", Error, fmt.Sprintf("%s does not hold our key %s", st.keys.file, key.ID), "Every token is refused.", e.give(st.Trust, service)))
 		}
-	case c != nil && c.missing != nil: // it was said
-	case c == nil:
-		add(Refuses, found("bundle", Error, st.File+" names no certificate", "Without realm, service and cert together zot asks for no tokens at all.", st.Trust.fix("FILE"), e.give(st.Trust, service)))
+	case c == nil, c.missing != nil: // it was said
 	case service.Verifier != issuer.VerifierPinned:
 		severity := Error
 		if sameKey(c.first, key.Public()) {
