@@ -260,14 +260,19 @@ func dayToDay(t *testing.T, m typist) {
 		return nil
 	})
 	// It ends well, and is started again when it does not.
-	pid := m.property(t, "MainPID")
-	m.Type(t, "kill -KILL "+pid)
-	m.Await(t, func() error {
-		if code := m.token(t, "http://localhost:5001", ""); code != "200" {
-			return fmt.Errorf("after its end: %s", code)
-		}
-		return nil
-	})
+	for _, signal := range []string{"KILL", "QUIT"} { // QUIT: with exit status 2, as after a panic or without memory
+		pid := m.property(t, "MainPID")
+		m.Type(t, "kill -"+signal+" "+pid)
+		m.Await(t, func() error {
+			if now := m.property(t, "MainPID"); now == pid || now == "0" {
+				return fmt.Errorf("after SIG%s: process %s, before %s", signal, now, pid)
+			}
+			if code := m.token(t, "http://localhost:5001", ""); code != "200" {
+				return fmt.Errorf("after SIG%s: %s", signal, code)
+			}
+			return nil
+		})
+	}
 	m.Type(t, "systemctl stop authserver")
 	if result := m.property(t, "Result") + m.property(t, "ExecMainStatus"); result != "success0" {
 		t.Errorf("stopped: %s", result)
