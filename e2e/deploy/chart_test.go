@@ -62,6 +62,9 @@ database: {url: "postgres://authserver@db.example.com:6432/authserver?sslmode=ve
 keys: {existingSecret: sealing}
 `
 
+// bodySize is ingress-nginx's bound on what clients send, 1m unless it says otherwise.
+const bodySize = "nginx.ingress.kubernetes.io/proxy-body-size"
+
 // matrix are combinations of values that work; sees is what is special about each.
 var matrix = []struct {
 	name, values string
@@ -194,8 +197,16 @@ serviceAccount: {create: false}`, made: []string{"ConfigMap/db-ca"}},
 	{name: "names", values: "fullnameOverride: tokens\nnameOverride: auth", sees: func(t *testing.T, o objects) { named[*appsv1.Deployment](t, o, "tokens") }},
 	{name: "plain HTTP", values: "allowPlainHTTP: true\nconfig: {server: {public_url: \"http://auth.lab:30080\"}}\nservice: {type: NodePort, nodePort: 30080}"},
 	{name: "registry", values: "registry: {enabled: true}\ningress: {enabled: true}\ncertificate: {enabled: true, issuerRef: {name: le}}", made: []string{"ConfigMap/authserver-root"}, sees: func(t *testing.T, o objects) {
-		if i := named[*networkingv1.Ingress](t, o, "authserver-registry"); i.Spec.Rules[0].Host != "registry.example.com" {
-			t.Errorf("%+v", i.Spec)
+		if i := named[*networkingv1.Ingress](t, o, "authserver-registry"); i.Spec.Rules[0].Host != "registry.example.com" || i.Annotations[bodySize] != "0" {
+			t.Errorf("%q %+v", i.Annotations, i.Spec)
+		}
+		if i := named[*networkingv1.Ingress](t, o, "authserver"); i.Annotations != nil {
+			t.Errorf("who asks for tokens may send what is as large as a layer: %q", i.Annotations)
+		}
+	}},
+	{name: "registry of small layers", values: "registry: {enabled: true}\ningress: {enabled: true, annotations: {" + bodySize + ": 100m, a/b: c}}", made: []string{"ConfigMap/authserver-root"}, sees: func(t *testing.T, o objects) {
+		if i := named[*networkingv1.Ingress](t, o, "authserver-registry"); i.Annotations[bodySize] != "100m" || i.Annotations["a/b"] != "c" {
+			t.Errorf("%q", i.Annotations)
 		}
 	}},
 	{name: "registry of a known root", values: "registry: {enabled: true, config: {storage: {s3: {bucket: b, region: r}, delete: {enabled: false}}}}\nsigningCertificate: {enabled: true, issuerRef: {name: tokens}}\n" +
