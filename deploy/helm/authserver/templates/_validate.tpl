@@ -65,6 +65,9 @@
 {{- if and $v.signingCertificate.enabled (ne $keys "secret") }}
 - signingCertificate makes a Secret that keys.store {{ $keys }} does not use: leave keys.store empty
 {{- end }}
+{{- if and $v.signingCertificate.enabled $v.keys.existingSecret (eq $keys "secret") }}
+- keys.existingSecret {{ $v.keys.existingSecret | quote }} and signingCertificate do not go together: cert-manager would write its key over yours. Leave keys.existingSecret empty; signingCertificate.secretName names the Secret that is made
+{{- end }}
 {{- if and (eq $keys "secret") $many }}
 {{- range $config.services }}
 {{- if and (ne (default "chain" .verifier) "chain") (not .key_file) }}
@@ -98,6 +101,9 @@
 {{- end }}
 {{- if and $v.tls.enabled (not $v.tls.existingSecret) (not $v.certificate.enabled) }}
 - tls.existingSecret is missing: kubectl -n {{ .Release.Namespace }} create secret tls {{ $name }}-tls --cert=FILE --key=FILE; or certificate.enabled with cert-manager
+{{- end }}
+{{- if and $v.certificate.enabled $v.tls.existingSecret }}
+- tls.existingSecret {{ $v.tls.existingSecret | quote }} and certificate do not go together: cert-manager would write its key over yours. Leave tls.existingSecret empty; certificate.secretName names the Secret that is made
 {{- end }}
 {{- if and $v.gateway.enabled (not $v.gateway.parentRefs) }}
 - gateway.parentRefs is missing: the Gateway that takes the route, as in [{name: public, namespace: gateways}]
