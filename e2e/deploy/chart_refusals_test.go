@@ -36,6 +36,7 @@ var refusals = []struct{ values, says string }{
 	{"config: {acl: {webhook: {url: \"https://a:b@hook/review\"}}}", "config.acl.webhook.url holds a user or a query, which may be secret, and a ConfigMap is not"},
 	{"config: {tracing: {endpoint: \"https://collector/v1/traces?key=b\"}}", "config.tracing.endpoint holds a user or a query"},
 	{"database: {url: \"sqlite:other.db\", existingSecret: pg}", "database.existingSecret is for PostgreSQL"},
+	{"config: {database: {url: \"postgres://a@db/a\"}}\ndatabase: {existingSecret: pg}\nkeys: {existingSecret: k}", "config.database.url and database.existingSecret do not go together: give the address as database.url"},
 	{"database: {url: none}", "nobody could log in: database.url is none, and users.existingSecret is missing"},
 	{"config: {users: [{kind: database}]}\nusers: {existingSecret: people}", "config.users does not name its file"},
 	{"extraPolicies: {policy.yaml: {rules: [{name: x, subjects: [anyone], repositories: [x], actions: [pull]}]}}", "extraPolicies.policy.yaml would be in the way"},

@@ -78,6 +78,9 @@
 {{- if and $v.database.existingSecret $v.database.url (ne $database "postgres") }}
 - database.existingSecret is for PostgreSQL, but database.url is {{ $v.database.url }}
 {{- end }}
+{{- if and $v.database.existingSecret (not $v.database.url) (dig "database" "url" "" $v.config) }}
+- config.database.url and database.existingSecret do not go together: give the address as database.url
+{{- end }}
 {{- if and (eq $database "none") (not $config.users) }}
 - nobody could log in: database.url is none, and users.existingSecret is missing. Make a users file with "authserver user add" or "htpasswd -B", and:
     kubectl -n {{ .Release.Namespace }} create secret generic {{ $name }}-users --from-file={{ $v.users.key }}=users.htpasswd
