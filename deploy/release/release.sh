@@ -23,14 +23,10 @@ trap 'rm -rf "$work"' EXIT
 [ -z "$(git -C "$here" status --porcelain)" ] || echo "release: there are changes that are not committed; they are left out" >&2
 git -c advice.detachedHead=false clone --quiet --no-hardlinks "$(git -C "$here" rev-parse --show-toplevel)" "$work/src"
 cd "$work/src"
-described=$(git describe --tags --always --match 'v[0-9]*')
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export SOURCE_DATE_EPOCH
-case $described in
-v*-*-g*) version=${described#v} version=${version/-/+} version=${version//-/.} ;; # commits after a release: 1.2.3+4.gabcdef0
-v*) version=${described#v} ;;
-*) version=0.0.0+$(date -d "@$SOURCE_DATE_EPOCH" +%Y%m%d).g$described ;; # before the first one
-esac
+versions=$("$work/src/deploy/release/version.sh")
+read -r version packaged <<<"$versions"
 echo "release: authserver $version"
 
 mkdir "$work/tools"
@@ -71,7 +67,7 @@ for platform in $platforms; do
 	[ "$os" = linux ] || continue
 	cp -pR deploy/packages/. "$work/$name"
 	for packager in deb rpm; do
-		if ! (cd "$work/$name" && VERSION=$version ARCH=$arch "$work/tools/nfpm" package --packager $packager --target "$out") >"$work/log" 2>&1; then
+		if ! (cd "$work/$name" && VERSION=$packaged ARCH=$arch "$work/tools/nfpm" package --packager $packager --target "$out") >"$work/log" 2>&1; then
 			cat "$work/log" >&2
 			exit 1
 		fi

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -109,11 +110,63 @@ func TestTwoBuildsOfARevisionAreEqual(t *testing.T) {
 
 	// Another revision is another release.
 	harness.MustRun(t, nil, "", "git", "-C", src, "-c", "user.name=e2e", "-c", "user.email=e2e@localhost", "commit", "--quiet", "--allow-empty", "-m", "another")
-	harness.MustRun(t, nil, "", "git", "-C", src, "tag", "v1.2.3")
+	harness.MustRun(t, nil, "", "git", "-C", src, "tag", "v1.2.3-rc.1")
 	release(t, src, filepath.Join(other, "dist"), nil)
-	one(t, filepath.Join(other, "dist"), "authserver_1.2.3_amd64.deb")
+	one(t, filepath.Join(other, "dist"), "authserver-1.2.3-rc.1-linux-amd64.tar.gz")
+	if v := harness.MustRun(t, nil, "", "dpkg-deb", "--field", one(t, filepath.Join(other, "dist"), "authserver_*_amd64.deb"), "Version"); v != "1.2.3~rc.1\n" {
+		t.Errorf("the Debian package is of version %s", v)
+	}
+	if v := harness.MustRun(t, nil, "", "rpm", "-qp", "--queryformat", "%{VERSION}-%{RELEASE}", one(t, filepath.Join(other, "dist"), "*.rpm")); v != "1.2.3~rc.1-1" {
+		t.Errorf("the RPM is of version %s", v)
+	}
 	if again := string(harness.ReadFile(t, filepath.Join(other, "dist", "SHA256SUMS"))); strings.Count(again, "\n") != 4 || strings.Contains(again, strings.Fields(sums)[0]) {
 		t.Errorf("the release of another revision:\n%s", again)
+	}
+}
+
+// Versions grow with the commits, for dpkg and rpm too: a pre-release and what comes after it are older than the release.
+func TestVersionsGrow(t *testing.T) {
+	script := filepath.Join(harness.Root(t), "..", "deploy", "release", "version.sh")
+	dir := t.TempDir()
+	git := func(args ...string) {
+		t.Helper()
+		harness.MustRun(t, nil, "", "git", append([]string{"-C", dir, "-c", "user.name=e2e", "-c", "user.email=e2e@localhost", "-c", "init.defaultBranch=main"}, args...)...)
+	}
+	git("init", "--quiet")
+	git("config", "core.abbrev", "40")
+	last := ""
+	for _, c := range []struct{ tag, version string }{
+		{"", `0\.0\.0\+20\d{6}\.g[0-9a-f]{12}`},
+		{"v1.2.3-beta", `1\.2\.3-beta`},
+		{"", `1\.2\.3-beta\+1\.g[0-9a-f]{12}`},
+		{"v1.2.3-rc.1", `1\.2\.3-rc\.1`},
+		{"", `1\.2\.3-rc\.1\+1\.g[0-9a-f]{12}`},
+		{"v1.2.3-rc.2", `1\.2\.3-rc\.2`},
+		{"v1.2.3", `1\.2\.3`},
+		{"", `1\.2\.3\+1\.g[0-9a-f]{12}`},
+		{"", `1\.2\.3\+2\.g[0-9a-f]{12}`},
+		{"v1.2.4", `1\.2\.4`},
+	} {
+		git("commit", "--quiet", "--allow-empty", "-m", "another")
+		if c.tag != "" {
+			git("tag", c.tag)
+		}
+		cmd := exec.Command(script)
+		cmd.Dir = dir
+		out, err := cmd.CombinedOutput()
+		versions := strings.Fields(string(out))
+		if err != nil || len(versions) != 2 || !regexp.MustCompile("^"+c.version+"$").MatchString(versions[0]) || versions[1] != strings.ReplaceAll(versions[0], "-", "~") {
+			t.Fatalf("tag %q: %v: %s", c.tag, err, out)
+		}
+		if now := versions[1]; last != "" {
+			if out, err := harness.Run(t, nil, "", "dpkg", "--compare-versions", last, "lt", now); err != nil {
+				t.Errorf("for dpkg %s is not before %s: %s", last, now, out)
+			}
+			if out := harness.MustRun(t, nil, "", "rpm", "--eval", `%{lua:print(rpm.vercmp("`+last+`", "`+now+`"))}`); strings.TrimSpace(out) != "-1" {
+				t.Errorf("for rpm %s is not before %s: %s", last, now, out)
+			}
+		}
+		last = versions[1]
 	}
 }
 
