@@ -8,6 +8,13 @@ export LC_ALL=C TZ=UTC
 umask 022
 here=$(cd "$(dirname "$0")" && pwd)
 go=${GO:-go}
+# What goes into a program is said here, and neither by the environment nor by "go env -w". Where modules come from and are kept
+# remains the caller's.
+for name in GOAUTH GOCACHE GOINSECURE GOMODCACHE GONOPROXY GONOSUMDB GOPRIVATE GOPROXY GOSUMDB GOTOOLCHAIN GOVCS; do
+	value=$("$go" env $name)
+	export $name="$value"
+done
+export GOENV=off GOFLAGS= GOAMD64=v1 GOARM64=v8.0 GOEXPERIMENT= GOFIPS140=off GOWORK=off GOOS= GOARCH=
 platforms="linux/amd64 linux/arm64 darwin/amd64 darwin/arm64"
 if [ "${1:-}" = -platforms ]; then
 	platforms=$2
@@ -30,7 +37,7 @@ read -r version packaged <<<"$versions"
 echo "release: authserver $version"
 
 mkdir "$work/tools"
-"$go" build -trimpath -modfile="$here/tools.mod" -o "$work/tools" github.com/goreleaser/nfpm/v2/cmd/nfpm github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
+"$go" build -trimpath -modfile=deploy/release/tools.mod -o "$work/tools" github.com/goreleaser/nfpm/v2/cmd/nfpm github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
 build() { # GOOS GOARCH OUTPUT
 	CGO_ENABLED=0 GOOS=$1 GOARCH=$2 "$go" build -trimpath -buildvcs=true -ldflags "-s -w -X main.version=$version" -o "$3" ./cmd/authserver
 }
@@ -43,7 +50,7 @@ gzip -9n "$work"/common/man/*
 for shell in bash zsh fish powershell; do
 	"$work/authserver" completion $shell >"$work/common/completions/authserver.$shell"
 done
-GO=$go "$here/licences.sh" >"$work/common/THIRD_PARTY_LICENSES"
+GO=$go deploy/release/licences.sh >"$work/common/THIRD_PARTY_LICENSES"
 find deploy -exec touch -d "@$SOURCE_DATE_EPOCH" {} +
 cp -R LICENSE README.md CHANGELOG.md SECURITY.md CONTRIBUTING.md docs deploy "$work/common"
 rm -r "$work/common/deploy/release" "$work/common/deploy/packages" # which make this

@@ -92,11 +92,24 @@ func TestTwoBuildsOfARevisionAreEqual(t *testing.T) {
 	dist, _ := released(t)
 	other := t.TempDir()
 	src := clone(t, filepath.Join(other, "elsewhere", "authserver"))
-	// Somebody else, who keeps files private, lives elsewhere and writes another language.
+	// Somebody else, who keeps files private, lives elsewhere and writes another language, builds for the newest processors, has
+	// settings of his own for Go and git, and works on what makes the release.
 	home := t.TempDir()
-	environment := []string{"UMASK=077", "TZ=Pacific/Auckland", "LC_ALL=C.UTF-8", "HOME=" + home}
-	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPROXY", "GOFLAGS", "GONOSUMDB", "GOSUMDB", "GOTOOLCHAIN"} { // they would be below HOME
-		environment = append(environment, name+"="+strings.TrimSpace(harness.MustRun(t, nil, "", "go", "env", name)))
+	environment := []string{"UMASK=077", "TZ=Pacific/Auckland", "LC_ALL=C.UTF-8", "HOME=" + home, "GOENV=" + filepath.Join(home, "env"), "GOFLAGS=", "GOAMD64=v3", "GOFIPS140=latest"}
+	settings := "GOFLAGS=-tags=theirs\n"
+	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPROXY", "GONOSUMDB", "GOSUMDB", "GOTOOLCHAIN"} { // they would be below HOME
+		settings += name + "=" + strings.TrimSpace(harness.MustRun(t, nil, "", "go", "env", name)) + "\n"
+		environment = append(environment, name+"=") // go reads them in its settings, then
+	}
+	for file, text := range map[string]string{
+		filepath.Join(home, "env"):                             settings,
+		filepath.Join(home, ".gitconfig"):                      "[core]\n\tabbrev = 20\n[safe]\n\tdirectory = *\n",
+		filepath.Join(src, "deploy", "release", "licences.sh"): "#!/bin/sh\necho mine\n",
+		filepath.Join(src, "deploy", "release", "tools.mod"):   "module mine\n",
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	release(t, src, filepath.Join(other, "dist"), environment)
 	sums := string(harness.ReadFile(t, filepath.Join(dist, "SHA256SUMS")))
