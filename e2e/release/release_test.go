@@ -194,6 +194,13 @@ func TestItCompilesForMacOS(t *testing.T) {
 	}
 }
 
+// Where packages cannot be listed, nothing is fuzzed, and that is no success.
+func TestNothingFuzzedIsNoSuccess(t *testing.T) {
+	if out, err := harness.Run(t, []string{"GO=/nonexistent"}, "", "bash", filepath.Join(harness.Root(t), "..", ".ci", "fuzz")); err == nil {
+		t.Errorf("without Go it passes: %s", out)
+	}
+}
+
 // The commands that the page shows to who makes a release, and to who takes one.
 func TestRelease(t *testing.T) {
 	dist, src := released(t)
