@@ -53,6 +53,8 @@ var refusals = []struct{ values, says string }{
 	{"podDisruptionBudget: {minAvailable: 1, maxUnavailable: 1}", "podDisruptionBudget.minAvailable and maxUnavailable exclude one another"},
 	{postgres + "replicaCount: 2\npodDisruptionBudget: {minAvailable: 2}", "podDisruptionBudget lets no pod go"},
 	{postgres + "replicaCount: 2\npodDisruptionBudget: {minAvailable: 100%}", "podDisruptionBudget lets no pod go"},
+	{postgres + "replicaCount: 3\npodDisruptionBudget: {minAvailable: 75%}", "podDisruptionBudget lets no pod go"}, // 2.25 of 3: all
+	{postgres + "autoscaling: {enabled: true}\npodDisruptionBudget: {minAvailable: 67%}", "podDisruptionBudget lets no pod go"},
 	{postgres + "replicaCount: 2\npodDisruptionBudget: {maxUnavailable: 0}", "podDisruptionBudget lets no pod go"},
 	{"registry: {enabled: true, service: other}", "registry.service \"other\" is not one of config.services"},
 	{"registry: {enabled: true}\nconfig: {services: [{name: zot, verifier: pinned}]}", "registry.service \"zot\" has verifier pinned"},

@@ -94,6 +94,7 @@ var matrix = []struct {
 			t.Errorf("%+v", b.Spec)
 		}
 	}},
+	{name: "two thirds stay", values: postgres + "replicaCount: 3\npodDisruptionBudget: {minAvailable: 66%}", made: []string{"Secret/pg", "Secret/sealing"}}, // rounded up, two of three
 	{name: "address from a Secret", values: "replicaCount: 2\ndatabase: {existingSecret: cluster-app, urlKey: uri}\nkeys: {existingSecret: sealing}", made: []string{"Secret/cluster-app", "Secret/sealing"}},
 	{name: "autoscaling", values: postgres + "autoscaling: {enabled: true, minReplicas: 2, maxReplicas: 6, cpu: 500m}\npodDisruptionBudget: {minAvailable: 50%}",
 		made: []string{"Secret/pg", "Secret/sealing"}, sees: func(t *testing.T, o objects) {

@@ -124,9 +124,14 @@
 - autoscaling.maxReplicas {{ int $v.autoscaling.maxReplicas }} is less than minReplicas {{ int $v.autoscaling.minReplicas }}
 {{- end }}
 {{- $pdb := $v.podDisruptionBudget }}
+{{- $replicas := include "authserver.replicas" . | int }}
+{{- $least := toString $pdb.minAvailable }}
+{{- if regexMatch "^[0-9]+%$" $least }}{{/* Kubernetes rounds a share up */}}
+{{- $least = div (add (mul (trimSuffix "%" $least | int) $replicas) 99) 100 | toString }}
+{{- end }}
 {{- if and (not (kindIs "invalid" $pdb.minAvailable)) (not (kindIs "invalid" $pdb.maxUnavailable)) }}
 - podDisruptionBudget.minAvailable and maxUnavailable exclude one another: give one
-{{- else if and $pdb.enabled $many (or (eq (toString $pdb.minAvailable) "100%") (and (regexMatch "^[0-9]+$" (toString $pdb.minAvailable)) (ge (int $pdb.minAvailable) (include "authserver.replicas" . | int))) (has (toString $pdb.maxUnavailable) (list "0" "0%"))) }}
+{{- else if and $pdb.enabled $many (or (and (regexMatch "^[0-9]+$" $least) (ge (int $least) $replicas)) (has (toString $pdb.maxUnavailable) (list "0" "0%"))) }}
 - podDisruptionBudget lets no pod go, so no node could ever be drained: maxUnavailable: 1
 {{- end }}
 {{- if $v.registry.enabled }}
