@@ -20,6 +20,7 @@ var refusals = []struct{ values, says string }{
 	{"replicaCount: 2", "2 replicas cannot share SQLite: set database.url to a PostgreSQL, or replicaCount to 1"},
 	{"autoscaling: {enabled: true}", "3 replicas cannot share SQLite: set database.url to a PostgreSQL, or replicaCount to 1 and autoscaling.enabled to false"},
 	{"replicaCount: 2\nconfig: {database: {url: none}}\nusers: {existingSecret: people}", "2 replicas cannot each have keys of their own"},
+	{"replicaCount: 2\ndatabase: {url: \"postgres://a@db/a\"}\nkeys: {store: data_dir}\npersistence: {enabled: false, accessModes: [ReadWriteMany]}", "2 replicas cannot each have keys of their own"},
 	{"database: {url: \"postgres://a@db/a\"}", "keys.existingSecret is missing: keys in the database are encrypted"},
 	{"database: {existingSecret: pg}", "kubectl -n registry-auth create secret generic authserver-encryption --from-file=encryption.key=encryption.key"},
 	{"keys: {store: database, existingSecret: k}", "keys.store is database, but there is no PostgreSQL"},

@@ -36,7 +36,7 @@ true
 {{- define "authserver.parallel" -}}
 {{- if not (include "authserver.stateful" .) -}}
 true
-{{- else if and (ne (include "authserver.database" .) "sqlite") (has "ReadWriteMany" .Values.persistence.accessModes) -}}
+{{- else if and (ne (include "authserver.database" .) "sqlite") .Values.persistence.enabled (has "ReadWriteMany" .Values.persistence.accessModes) -}}
 true
 {{- end -}}
 {{- end -}}

@@ -45,7 +45,7 @@
 {{- if and $many (eq $database "sqlite") }}
 - {{ include "authserver.replicas" . }} replicas cannot share SQLite: set database.url to a PostgreSQL, or replicaCount to 1{{ if $v.autoscaling.enabled }} and autoscaling.enabled to false{{ end }}
 {{- else if and $many (not (include "authserver.parallel" .)) }}
-- {{ include "authserver.replicas" . }} replicas cannot each have keys of their own: set keys.store to database (with PostgreSQL) or to secret, or replicaCount to 1
+- {{ include "authserver.replicas" . }} replicas cannot each have keys of their own: set keys.store to database (with PostgreSQL) or to secret, or replicaCount to 1{{ if $v.autoscaling.enabled }} and autoscaling.enabled to false{{ end }}
 {{- end }}
 {{- if eq $keys "database" }}
 {{- if ne $database "postgres" }}
