@@ -108,6 +108,21 @@
 {{- if and $v.certificate.enabled $v.tls.existingSecret }}
 - tls.existingSecret {{ $v.tls.existingSecret | quote }} and certificate do not go together: cert-manager would write its key over yours. Leave tls.existingSecret empty; certificate.secretName names the Secret that is made
 {{- end }}
+{{- range $key := list "nodePort" "externalTrafficPolicy" "loadBalancerClass" "loadBalancerSourceRanges" }}
+{{- $types := ternary (list "LoadBalancer") (list "NodePort" "LoadBalancer") (hasPrefix "loadBalancer" $key) }}
+{{- $value := index $v.service $key }}
+{{- if and $value (not (has $v.service.type $types)) }}
+- service.{{ $key }} {{ $value | toJson }} is not for service.type {{ $v.service.type }}: set that to {{ join " or " $types }}, or leave {{ $key }} out
+{{- end }}
+{{- end }}
+{{- $selected := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" }}
+{{- range $labels, $reserved := dict "podLabels" $selected "commonLabels" (concat $selected (list "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "helm.sh/chart")) }}
+{{- range $key, $_ := index $v $labels }}
+{{- if has $key $reserved }}
+- {{ $labels }} has {{ $key }}, which is the chart's{{ if has $key $selected }}, and selects the pods{{ end }}: leave it out
+{{- end }}
+{{- end }}
+{{- end }}
 {{- if and $v.gateway.enabled (not $v.gateway.parentRefs) }}
 - gateway.parentRefs is missing: the Gateway that takes the route, as in [{name: public, namespace: gateways}]
 {{- end }}
