@@ -62,8 +62,11 @@ database: {url: "postgres://authserver@db.example.com:6432/authserver?sslmode=ve
 keys: {existingSecret: sealing}
 `
 
-// bodySize is ingress-nginx's bound on what clients send, 1m unless it says otherwise.
-const bodySize = "nginx.ingress.kubernetes.io/proxy-body-size"
+// What ingress-nginx has to be told: its bound on what clients send, else 1m, and what the pods speak, else HTTP.
+const (
+	bodySize        = "nginx.ingress.kubernetes.io/proxy-body-size"
+	backendProtocol = "nginx.ingress.kubernetes.io/backend-protocol"
+)
 
 // matrix are combinations of values that work; sees is what is special about each.
 var matrix = []struct {
@@ -125,7 +128,20 @@ var matrix = []struct {
 			t.Errorf("%+v", i.Spec)
 		}
 	}},
-	{name: "ingress before TLS", values: "ingress: {enabled: true, host: auth2.example.com, tlsSecret: other}\ntls: {enabled: true, existingSecret: web}", made: []string{"Secret/web"}},
+	{name: "ingress before TLS", values: "ingress: {enabled: true, host: auth2.example.com, tlsSecret: other}\ntls: {enabled: true, existingSecret: web}\nregistry: {enabled: true}",
+		made: []string{"Secret/web", "ConfigMap/authserver-root"}, sees: func(t *testing.T, o objects) {
+			for name, want := range map[string]string{"authserver": "HTTPS", "authserver-registry": ""} {
+				if i := named[*networkingv1.Ingress](t, o, name); i.Annotations[backendProtocol] != want {
+					t.Errorf("%s: %q", name, i.Annotations)
+				}
+			}
+		}},
+	{name: "ingress of their own words", values: "ingress: {enabled: true, annotations: {" + backendProtocol + ": GRPCS}}\ntls: {enabled: true, existingSecret: web}",
+		made: []string{"Secret/web"}, sees: func(t *testing.T, o objects) {
+			if i := named[*networkingv1.Ingress](t, o, "authserver"); i.Annotations[backendProtocol] != "GRPCS" {
+				t.Errorf("%q", i.Annotations)
+			}
+		}},
 	{name: "gateway", values: "gateway: {enabled: true, parentRefs: [{name: public, namespace: gateways, sectionName: https}]}"},
 	{name: "metrics", values: "serviceMonitor: {enabled: true, labels: {release: prometheus}, interval: 15s, scrapeTimeout: 10s, relabelings: [{action: labeldrop, regex: pod}]}"},
 	{name: "network", values: `networkPolicy:
