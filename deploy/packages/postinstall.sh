@@ -10,5 +10,6 @@ systemd-sysusers ${DPKG_ROOT:+--root="$DPKG_ROOT"} authserver.conf
 systemd-tmpfiles ${DPKG_ROOT:+--root="$DPKG_ROOT"} --create authserver.conf
 if [ -z "$DPKG_ROOT" ] && [ -d /run/systemd/system ]; then
 	systemctl daemon-reload
-	systemctl try-restart authserver.service
+	# A configuration that it refuses is no fault of the package, which would be left half installed.
+	systemctl try-restart authserver.service || echo "authserver did not start again: journalctl -u authserver" >&2
 fi

@@ -8,6 +8,13 @@ export LC_ALL=C TZ=UTC
 umask 022
 here=$(cd "$(dirname "$0")" && pwd)
 go=${GO:-go}
+# What goes into a program is said here, and neither by the environment nor by "go env -w". Where modules come from and are kept
+# remains the caller's.
+for name in GOAUTH GOCACHE GOINSECURE GOMODCACHE GONOPROXY GONOSUMDB GOPRIVATE GOPROXY GOSUMDB GOTOOLCHAIN GOVCS; do
+	value=$("$go" env $name)
+	export $name="$value"
+done
+export GOENV=off GOFLAGS= GOAMD64=v1 GOARM64=v8.0 GOEXPERIMENT= GOFIPS140=off GOWORK=off GOOS= GOARCH=
 platforms="linux/amd64 linux/arm64 darwin/amd64 darwin/arm64"
 if [ "${1:-}" = -platforms ]; then
 	platforms=$2
@@ -23,18 +30,14 @@ trap 'rm -rf "$work"' EXIT
 [ -z "$(git -C "$here" status --porcelain)" ] || echo "release: there are changes that are not committed; they are left out" >&2
 git -c advice.detachedHead=false clone --quiet --no-hardlinks "$(git -C "$here" rev-parse --show-toplevel)" "$work/src"
 cd "$work/src"
-described=$(git describe --tags --always --match 'v[0-9]*')
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export SOURCE_DATE_EPOCH
-case $described in
-v*-*-g*) version=${described#v} version=${version/-/+} version=${version//-/.} ;; # commits after a release: 1.2.3+4.gabcdef0
-v*) version=${described#v} ;;
-*) version=0.0.0+$(date -d "@$SOURCE_DATE_EPOCH" +%Y%m%d).g$described ;; # before the first one
-esac
+versions=$("$work/src/deploy/release/version.sh")
+read -r version packaged <<<"$versions"
 echo "release: authserver $version"
 
 mkdir "$work/tools"
-"$go" build -trimpath -modfile="$here/tools.mod" -o "$work/tools" github.com/goreleaser/nfpm/v2/cmd/nfpm github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
+"$go" build -trimpath -modfile=deploy/release/tools.mod -o "$work/tools" github.com/goreleaser/nfpm/v2/cmd/nfpm github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
 build() { # GOOS GOARCH OUTPUT
 	CGO_ENABLED=0 GOOS=$1 GOARCH=$2 "$go" build -trimpath -buildvcs=true -ldflags "-s -w -X main.version=$version" -o "$3" ./cmd/authserver
 }
@@ -47,7 +50,7 @@ gzip -9n "$work"/common/man/*
 for shell in bash zsh fish powershell; do
 	"$work/authserver" completion $shell >"$work/common/completions/authserver.$shell"
 done
-GO=$go "$here/licences.sh" >"$work/common/THIRD_PARTY_LICENSES"
+GO=$go deploy/release/licences.sh >"$work/common/THIRD_PARTY_LICENSES"
 find deploy -exec touch -d "@$SOURCE_DATE_EPOCH" {} +
 cp -R LICENSE README.md CHANGELOG.md SECURITY.md CONTRIBUTING.md docs deploy "$work/common"
 rm -r "$work/common/deploy/release" "$work/common/deploy/packages" # which make this
@@ -71,7 +74,7 @@ for platform in $platforms; do
 	[ "$os" = linux ] || continue
 	cp -pR deploy/packages/. "$work/$name"
 	for packager in deb rpm; do
-		if ! (cd "$work/$name" && VERSION=$version ARCH=$arch "$work/tools/nfpm" package --packager $packager --target "$out") >"$work/log" 2>&1; then
+		if ! (cd "$work/$name" && VERSION=$packaged ARCH=$arch "$work/tools/nfpm" package --packager $packager --target "$out") >"$work/log" 2>&1; then
 			cat "$work/log" >&2
 			exit 1
 		fi

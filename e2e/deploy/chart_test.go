@@ -62,6 +62,12 @@ database: {url: "postgres://authserver@db.example.com:6432/authserver?sslmode=ve
 keys: {existingSecret: sealing}
 `
 
+// What ingress-nginx has to be told: its bound on what clients send, else 1m, and what the pods speak, else HTTP.
+const (
+	bodySize        = "nginx.ingress.kubernetes.io/proxy-body-size"
+	backendProtocol = "nginx.ingress.kubernetes.io/backend-protocol"
+)
+
 // matrix are combinations of values that work; sees is what is special about each.
 var matrix = []struct {
 	name, values string
@@ -91,6 +97,7 @@ var matrix = []struct {
 			t.Errorf("%+v", b.Spec)
 		}
 	}},
+	{name: "two thirds stay", values: postgres + "replicaCount: 3\npodDisruptionBudget: {minAvailable: 66%}", made: []string{"Secret/pg", "Secret/sealing"}}, // rounded up, two of three
 	{name: "address from a Secret", values: "replicaCount: 2\ndatabase: {existingSecret: cluster-app, urlKey: uri}\nkeys: {existingSecret: sealing}", made: []string{"Secret/cluster-app", "Secret/sealing"}},
 	{name: "autoscaling", values: postgres + "autoscaling: {enabled: true, minReplicas: 2, maxReplicas: 6, cpu: 500m}\npodDisruptionBudget: {minAvailable: 50%}",
 		made: []string{"Secret/pg", "Secret/sealing"}, sees: func(t *testing.T, o objects) {
@@ -121,7 +128,20 @@ var matrix = []struct {
 			t.Errorf("%+v", i.Spec)
 		}
 	}},
-	{name: "ingress before TLS", values: "ingress: {enabled: true, host: auth2.example.com, tlsSecret: other}\ntls: {enabled: true, existingSecret: web}", made: []string{"Secret/web"}},
+	{name: "ingress before TLS", values: "ingress: {enabled: true, host: auth2.example.com, tlsSecret: other}\ntls: {enabled: true, existingSecret: web}\nregistry: {enabled: true}",
+		made: []string{"Secret/web", "ConfigMap/authserver-root"}, sees: func(t *testing.T, o objects) {
+			for name, want := range map[string]string{"authserver": "HTTPS", "authserver-registry": ""} {
+				if i := named[*networkingv1.Ingress](t, o, name); i.Annotations[backendProtocol] != want {
+					t.Errorf("%s: %q", name, i.Annotations)
+				}
+			}
+		}},
+	{name: "ingress of their own words", values: "ingress: {enabled: true, annotations: {" + backendProtocol + ": GRPCS}}\ntls: {enabled: true, existingSecret: web}",
+		made: []string{"Secret/web"}, sees: func(t *testing.T, o objects) {
+			if i := named[*networkingv1.Ingress](t, o, "authserver"); i.Annotations[backendProtocol] != "GRPCS" {
+				t.Errorf("%q", i.Annotations)
+			}
+		}},
 	{name: "gateway", values: "gateway: {enabled: true, parentRefs: [{name: public, namespace: gateways, sectionName: https}]}"},
 	{name: "metrics", values: "serviceMonitor: {enabled: true, labels: {release: prometheus}, interval: 15s, scrapeTimeout: 10s, relabelings: [{action: labeldrop, regex: pod}]}"},
 	{name: "network", values: `networkPolicy:
@@ -194,8 +214,16 @@ serviceAccount: {create: false}`, made: []string{"ConfigMap/db-ca"}},
 	{name: "names", values: "fullnameOverride: tokens\nnameOverride: auth", sees: func(t *testing.T, o objects) { named[*appsv1.Deployment](t, o, "tokens") }},
 	{name: "plain HTTP", values: "allowPlainHTTP: true\nconfig: {server: {public_url: \"http://auth.lab:30080\"}}\nservice: {type: NodePort, nodePort: 30080}"},
 	{name: "registry", values: "registry: {enabled: true}\ningress: {enabled: true}\ncertificate: {enabled: true, issuerRef: {name: le}}", made: []string{"ConfigMap/authserver-root"}, sees: func(t *testing.T, o objects) {
-		if i := named[*networkingv1.Ingress](t, o, "authserver-registry"); i.Spec.Rules[0].Host != "registry.example.com" {
-			t.Errorf("%+v", i.Spec)
+		if i := named[*networkingv1.Ingress](t, o, "authserver-registry"); i.Spec.Rules[0].Host != "registry.example.com" || i.Annotations[bodySize] != "0" {
+			t.Errorf("%q %+v", i.Annotations, i.Spec)
+		}
+		if i := named[*networkingv1.Ingress](t, o, "authserver"); i.Annotations != nil {
+			t.Errorf("who asks for tokens may send what is as large as a layer: %q", i.Annotations)
+		}
+	}},
+	{name: "registry of small layers", values: "registry: {enabled: true}\ningress: {enabled: true, annotations: {" + bodySize + ": 100m, a/b: c}}", made: []string{"ConfigMap/authserver-root"}, sees: func(t *testing.T, o objects) {
+		if i := named[*networkingv1.Ingress](t, o, "authserver-registry"); i.Annotations[bodySize] != "100m" || i.Annotations["a/b"] != "c" {
+			t.Errorf("%q", i.Annotations)
 		}
 	}},
 	{name: "registry of a known root", values: "registry: {enabled: true, config: {storage: {s3: {bucket: b, region: r}, delete: {enabled: false}}}}\nsigningCertificate: {enabled: true, issuerRef: {name: tokens}}\n" +
@@ -289,6 +317,7 @@ func TestChartAndOverlaysAgree(t *testing.T) {
 			"readiness probe":            {c.ReadinessProbe, k.ReadinessProbe},
 			"liveness probe":             {c.LivenessProbe, k.LivenessProbe},
 			"resources":                  {c.Resources, k.Resources},
+			"environment":                {c.Env, k.Env},
 			"grace period":               {ours.Spec.Template.Spec.TerminationGracePeriodSeconds, theirs.Spec.Template.Spec.TerminationGracePeriodSeconds},
 			"strategy":                   {ours.Spec.Strategy, theirs.Spec.Strategy},
 			"replicas":                   {ours.Spec.Replicas, theirs.Spec.Replicas},
@@ -303,6 +332,41 @@ func TestChartAndOverlaysAgree(t *testing.T) {
 	}
 	if a, b := policy(chart(t, ""), "authserver-policy"), policy(kustomized(t, "single"), "authserver-policy"); a != b {
 		t.Errorf("policies:\n%s\n%s", a, b)
+	}
+}
+
+// As many connections as are let in are held by the memory that the pod may have: up to 90 KB each were measured, with TLS and
+// HTTP/2, all of them asking at once.
+func TestMemoryHoldsTheConnections(t *testing.T) {
+	for name, o := range map[string]objects{"chart": chart(t, ""), "single": kustomized(t, "single"), "ha": kustomized(t, "ha")} {
+		_, c := o.server(t)
+		limit, connections := c.Resources.Limits.Memory().Value(), o.config(t).Server.MaxConnections
+		if connections == 0 {
+			connections = 10000 // authserver's own
+		}
+		if need := connections * 90_000; need > limit*88/100 {
+			t.Errorf("%s: %d connections need %d MiB, and the limit is %d MiB", name, connections, need>>20, limit>>20)
+		}
+	}
+}
+
+// Go is told of the limit of memory, however it is written, unless somebody has told it already.
+func TestGoKnowsTheLimitOfMemory(t *testing.T) {
+	for values, want := range map[string][]string{
+		"":                                                        {"GOMEMLIMIT=450MiB"},
+		"resources: {limits: {memory: 1Gi}}":                      {"GOMEMLIMIT=901MiB"},
+		"resources: {limits: {memory: 1.5Gi}}":                    {"GOMEMLIMIT=1351MiB"},
+		"resources: {limits: {memory: 500M}}":                     {"GOMEMLIMIT=419MiB"},
+		"resources: {limits: {memory: 1073741824}}":               {"GOMEMLIMIT=901MiB"},
+		"resources: {limits: {memory: null}}":                     nil,
+		"resources: {limits: null}":                               nil,
+		"extraEnv: [{name: GOMEMLIMIT, value: 300MiB}]":           {"GOMEMLIMIT=300MiB"},
+		"extraEnv: [{name: AUTHSERVER_LOG__LEVEL, value: debug}]": {"GOMEMLIMIT=450MiB", "AUTHSERVER_LOG__LEVEL=debug"},
+	} {
+		_, c := chart(t, values).server(t)
+		if got := environment(t, c, nil); !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", values, got, want)
+		}
 	}
 }
 

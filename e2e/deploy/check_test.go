@@ -11,10 +11,13 @@ import (
 	"encoding/pem"
 	"math/big"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
 
 	"authserver/e2e/harness"
 )
@@ -34,6 +37,29 @@ func (o objects) check(t *testing.T, given files) {
 		out, err := o.run(t, root, env, "", slices.Concat(command, flags(t, c))...)
 		if err != nil {
 			t.Errorf("%s: %v\n%s", strings.Join(command, " "), err, out)
+		}
+	}
+}
+
+// What others keep, policies and users, does not replace the configuration, whatever else it holds.
+func TestWhatIsOfOthersReplacesNoConfiguration(t *testing.T) {
+	theirs := map[string]string{"authserver.yaml": "server: {listen: \":666\"}\n", "policy.yaml": "rules: []\n", "users.htpasswd": "\n"}
+	for name, c := range map[string]struct {
+		o            objects
+		from, policy string
+	}{
+		"chart":     {o: chart(t, "existingPolicyConfigMap: theirs"), from: "ConfigMap/theirs", policy: theirs["policy.yaml"]},
+		"kustomize": {o: kustomized(t, "single"), from: "Secret/authserver-users"},
+	} {
+		root := c.o.rootfs(t, files{c.from: theirs})
+		want := map[string]string{"authserver.yaml": named[*corev1.ConfigMap](t, c.o, "authserver").Data["authserver.yaml"], "policy.yaml": c.policy}
+		if c.policy == "" {
+			want["policy.yaml"] = named[*corev1.ConfigMap](t, c.o, "authserver-policy").Data["policy.yaml"]
+		}
+		for file, text := range want {
+			if got := string(harness.ReadFile(t, filepath.Join(root, "etc", "authserver", file))); got != text {
+				t.Errorf("%s: %s of the pod is\n%s", name, file, got)
+			}
 		}
 	}
 }

@@ -91,9 +91,10 @@ func (f folder) check(t testing.TB) {
 // effective is the part of "config show" that deployments depend on.
 type effective struct {
 	Server struct {
-		Listen    string `json:"listen"`
-		OpsListen string `json:"ops_listen"`
-		PublicURL string `json:"public_url"`
+		Listen         string `json:"listen"`
+		OpsListen      string `json:"ops_listen"`
+		PublicURL      string `json:"public_url"`
+		MaxConnections int64  `json:"max_connections"`
 	} `json:"server"`
 	Issuer struct {
 		Name    string `json:"name"`

@@ -56,6 +56,17 @@ func TestDebianPackage(t *testing.T) {
 		t.Errorf("after the upgrade: %s", code)
 	}
 
+	// With a configuration that the new program refuses: it says so, and the package is installed all the same.
+	m.Type(t, "cp -p /etc/authserver/authserver.yaml kept.yaml && echo 'nonsense: 1' >>/etc/authserver/authserver.yaml")
+	out := m.Type(t, "DEBIAN_FRONTEND=noninteractive apt-get install --reinstall --yes ./later.deb 2>&1")
+	if state := m.Type(t, "dpkg-query --show --showformat '${Status}' authserver"); state != "install ok installed" || !strings.Contains(out, "authserver did not start again: journalctl -u authserver") {
+		t.Errorf("with a bad configuration the package is %q: %s", state, out)
+	}
+	m.Type(t, "cp -p kept.yaml /etc/authserver/authserver.yaml && systemctl restart authserver")
+	if code := m.token(t, "http://localhost:5001", ""); code != "200" {
+		t.Errorf("with the good configuration: %s", code)
+	}
+
 	m.Type(t, "apt-get remove --yes authserver")
 	if state := m.Type(t, "pgrep --exact authserver || ls -d /usr/bin/authserver /etc/systemd/system/*/authserver.* 2>/dev/null || echo gone"); state != "gone\n" {
 		t.Errorf("removed, and there are: %s", state)

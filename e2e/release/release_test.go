@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -91,11 +92,24 @@ func TestTwoBuildsOfARevisionAreEqual(t *testing.T) {
 	dist, _ := released(t)
 	other := t.TempDir()
 	src := clone(t, filepath.Join(other, "elsewhere", "authserver"))
-	// Somebody else, who keeps files private, lives elsewhere and writes another language.
+	// Somebody else, who keeps files private, lives elsewhere and writes another language, builds for the newest processors, has
+	// settings of his own for Go and git, and works on what makes the release.
 	home := t.TempDir()
-	environment := []string{"UMASK=077", "TZ=Pacific/Auckland", "LC_ALL=C.UTF-8", "HOME=" + home}
-	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPROXY", "GOFLAGS", "GONOSUMDB", "GOSUMDB", "GOTOOLCHAIN"} { // they would be below HOME
-		environment = append(environment, name+"="+strings.TrimSpace(harness.MustRun(t, nil, "", "go", "env", name)))
+	environment := []string{"UMASK=077", "TZ=Pacific/Auckland", "LC_ALL=C.UTF-8", "HOME=" + home, "GOENV=" + filepath.Join(home, "env"), "GOFLAGS=", "GOAMD64=v3", "GOFIPS140=latest"}
+	settings := "GOFLAGS=-tags=theirs\n"
+	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPROXY", "GONOSUMDB", "GOSUMDB", "GOTOOLCHAIN"} { // they would be below HOME
+		settings += name + "=" + strings.TrimSpace(harness.MustRun(t, nil, "", "go", "env", name)) + "\n"
+		environment = append(environment, name+"=") // go reads them in its settings, then
+	}
+	for file, text := range map[string]string{
+		filepath.Join(home, "env"):                             settings,
+		filepath.Join(home, ".gitconfig"):                      "[core]\n\tabbrev = 20\n[safe]\n\tdirectory = *\n",
+		filepath.Join(src, "deploy", "release", "licences.sh"): "#!/bin/sh\necho mine\n",
+		filepath.Join(src, "deploy", "release", "tools.mod"):   "module mine\n",
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	release(t, src, filepath.Join(other, "dist"), environment)
 	sums := string(harness.ReadFile(t, filepath.Join(dist, "SHA256SUMS")))
@@ -109,11 +123,63 @@ func TestTwoBuildsOfARevisionAreEqual(t *testing.T) {
 
 	// Another revision is another release.
 	harness.MustRun(t, nil, "", "git", "-C", src, "-c", "user.name=e2e", "-c", "user.email=e2e@localhost", "commit", "--quiet", "--allow-empty", "-m", "another")
-	harness.MustRun(t, nil, "", "git", "-C", src, "tag", "v1.2.3")
+	harness.MustRun(t, nil, "", "git", "-C", src, "tag", "v1.2.3-rc.1")
 	release(t, src, filepath.Join(other, "dist"), nil)
-	one(t, filepath.Join(other, "dist"), "authserver_1.2.3_amd64.deb")
+	one(t, filepath.Join(other, "dist"), "authserver-1.2.3-rc.1-linux-amd64.tar.gz")
+	if v := harness.MustRun(t, nil, "", "dpkg-deb", "--field", one(t, filepath.Join(other, "dist"), "authserver_*_amd64.deb"), "Version"); v != "1.2.3~rc.1\n" {
+		t.Errorf("the Debian package is of version %s", v)
+	}
+	if v := harness.MustRun(t, nil, "", "rpm", "-qp", "--queryformat", "%{VERSION}-%{RELEASE}", one(t, filepath.Join(other, "dist"), "*.rpm")); v != "1.2.3~rc.1-1" {
+		t.Errorf("the RPM is of version %s", v)
+	}
 	if again := string(harness.ReadFile(t, filepath.Join(other, "dist", "SHA256SUMS"))); strings.Count(again, "\n") != 4 || strings.Contains(again, strings.Fields(sums)[0]) {
 		t.Errorf("the release of another revision:\n%s", again)
+	}
+}
+
+// Versions grow with the commits, for dpkg and rpm too: a pre-release and what comes after it are older than the release.
+func TestVersionsGrow(t *testing.T) {
+	script := filepath.Join(harness.Root(t), "..", "deploy", "release", "version.sh")
+	dir := t.TempDir()
+	git := func(args ...string) {
+		t.Helper()
+		harness.MustRun(t, nil, "", "git", append([]string{"-C", dir, "-c", "user.name=e2e", "-c", "user.email=e2e@localhost", "-c", "init.defaultBranch=main"}, args...)...)
+	}
+	git("init", "--quiet")
+	git("config", "core.abbrev", "40")
+	last := ""
+	for _, c := range []struct{ tag, version string }{
+		{"", `0\.0\.0\+20\d{6}\.g[0-9a-f]{12}`},
+		{"v1.2.3-beta", `1\.2\.3-beta`},
+		{"", `1\.2\.3-beta\+1\.g[0-9a-f]{12}`},
+		{"v1.2.3-rc.1", `1\.2\.3-rc\.1`},
+		{"", `1\.2\.3-rc\.1\+1\.g[0-9a-f]{12}`},
+		{"v1.2.3-rc.2", `1\.2\.3-rc\.2`},
+		{"v1.2.3", `1\.2\.3`},
+		{"", `1\.2\.3\+1\.g[0-9a-f]{12}`},
+		{"", `1\.2\.3\+2\.g[0-9a-f]{12}`},
+		{"v1.2.4", `1\.2\.4`},
+	} {
+		git("commit", "--quiet", "--allow-empty", "-m", "another")
+		if c.tag != "" {
+			git("tag", c.tag)
+		}
+		cmd := exec.Command(script)
+		cmd.Dir = dir
+		out, err := cmd.CombinedOutput()
+		versions := strings.Fields(string(out))
+		if err != nil || len(versions) != 2 || !regexp.MustCompile("^"+c.version+"$").MatchString(versions[0]) || versions[1] != strings.ReplaceAll(versions[0], "-", "~") {
+			t.Fatalf("tag %q: %v: %s", c.tag, err, out)
+		}
+		if now := versions[1]; last != "" {
+			if out, err := harness.Run(t, nil, "", "dpkg", "--compare-versions", last, "lt", now); err != nil {
+				t.Errorf("for dpkg %s is not before %s: %s", last, now, out)
+			}
+			if out := harness.MustRun(t, nil, "", "rpm", "--eval", `%{lua:print(rpm.vercmp("`+last+`", "`+now+`"))}`); strings.TrimSpace(out) != "-1" {
+				t.Errorf("for rpm %s is not before %s: %s", last, now, out)
+			}
+		}
+		last = versions[1]
 	}
 }
 
@@ -125,6 +191,13 @@ func TestItCompilesForMacOS(t *testing.T) {
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=darwin", "GOARCH=arm64")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// Where packages cannot be listed, nothing is fuzzed, and that is no success.
+func TestNothingFuzzedIsNoSuccess(t *testing.T) {
+	if out, err := harness.Run(t, []string{"GO=/nonexistent"}, "", "bash", filepath.Join(harness.Root(t), "..", ".ci", "fuzz")); err == nil {
+		t.Errorf("without Go it passes: %s", out)
 	}
 }
 

@@ -133,6 +133,18 @@ systemctl start docker`)
 			t.Errorf("systemd-analyze verify: %s", out)
 		}
 	})
+	t.Run("unix", func(t *testing.T) {
+		m.Type(t, `cp -p /etc/authserver/authserver.yaml kept.yaml
+sed -i 's|^  listen: .*|  listen: unix:/run/authserver/authserver.sock|' /etc/authserver/authserver.yaml && systemctl restart authserver`)
+		for group, want := range map[string]string{"authserver": "200", "nogroup": "000"} { // a proxy, and anybody else
+			out, _ := m.Try(t, `setpriv --reuid nobody --regid `+group+` --clear-groups curl --silent --output /dev/null --write-out '%{http_code}' \
+--user "admin:$(cat /root/password)" --unix-socket /run/authserver/authserver.sock 'http://localhost/token?service=registry.example.com'`)
+			if out != want {
+				t.Errorf("over its socket, for the group %s: %s, want %s", group, out, want)
+			}
+		}
+		m.Type(t, "cp -p kept.yaml /etc/authserver/authserver.yaml && systemctl restart authserver")
+	})
 	t.Run("secrets", func(t *testing.T) {
 		m.Type(t, `openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=localhost -addext subjectAltName=DNS:localhost \
 -keyout /etc/ssl/private/auth.example.com.key -out /etc/ssl/private/auth.example.com.crt 2>&1
@@ -196,6 +208,8 @@ func sandboxHolds(t *testing.T, m typist) {
 	for command, works := range map[string]bool{
 		"touch /var/lib/authserver/x":        true,
 		"touch /var/log/authserver/x":        true,
+		"touch /run/authserver/x":            true,
+		"touch /run/x":                       false,
 		"touch /etc/authserver/x":            false,
 		"touch /usr/bin/x":                   false,
 		"ls /home /root":                     false,
@@ -260,14 +274,19 @@ func dayToDay(t *testing.T, m typist) {
 		return nil
 	})
 	// It ends well, and is started again when it does not.
-	pid := m.property(t, "MainPID")
-	m.Type(t, "kill -KILL "+pid)
-	m.Await(t, func() error {
-		if code := m.token(t, "http://localhost:5001", ""); code != "200" {
-			return fmt.Errorf("after its end: %s", code)
-		}
-		return nil
-	})
+	for _, signal := range []string{"KILL", "QUIT"} { // QUIT: with exit status 2, as after a panic or without memory
+		pid := m.property(t, "MainPID")
+		m.Type(t, "kill -"+signal+" "+pid)
+		m.Await(t, func() error {
+			if now := m.property(t, "MainPID"); now == pid || now == "0" {
+				return fmt.Errorf("after SIG%s: process %s, before %s", signal, now, pid)
+			}
+			if code := m.token(t, "http://localhost:5001", ""); code != "200" {
+				return fmt.Errorf("after SIG%s: %s", signal, code)
+			}
+			return nil
+		})
+	}
 	m.Type(t, "systemctl stop authserver")
 	if result := m.property(t, "Result") + m.property(t, "ExecMainStatus"); result != "success0" {
 		t.Errorf("stopped: %s", result)

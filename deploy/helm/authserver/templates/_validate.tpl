@@ -45,7 +45,7 @@
 {{- if and $many (eq $database "sqlite") }}
 - {{ include "authserver.replicas" . }} replicas cannot share SQLite: set database.url to a PostgreSQL, or replicaCount to 1{{ if $v.autoscaling.enabled }} and autoscaling.enabled to false{{ end }}
 {{- else if and $many (not (include "authserver.parallel" .)) }}
-- {{ include "authserver.replicas" . }} replicas cannot each have keys of their own: set keys.store to database (with PostgreSQL) or to secret, or replicaCount to 1
+- {{ include "authserver.replicas" . }} replicas cannot each have keys of their own: set keys.store to database (with PostgreSQL) or to secret, or replicaCount to 1{{ if $v.autoscaling.enabled }} and autoscaling.enabled to false{{ end }}
 {{- end }}
 {{- if eq $keys "database" }}
 {{- if ne $database "postgres" }}
@@ -65,6 +65,9 @@
 {{- if and $v.signingCertificate.enabled (ne $keys "secret") }}
 - signingCertificate makes a Secret that keys.store {{ $keys }} does not use: leave keys.store empty
 {{- end }}
+{{- if and $v.signingCertificate.enabled $v.keys.existingSecret (eq $keys "secret") }}
+- keys.existingSecret {{ $v.keys.existingSecret | quote }} and signingCertificate do not go together: cert-manager would write its key over yours. Leave keys.existingSecret empty; signingCertificate.secretName names the Secret that is made
+{{- end }}
 {{- if and (eq $keys "secret") $many }}
 {{- range $config.services }}
 {{- if and (ne (default "chain" .verifier) "chain") (not .key_file) }}
@@ -74,6 +77,9 @@
 {{- end }}
 {{- if and $v.database.existingSecret $v.database.url (ne $database "postgres") }}
 - database.existingSecret is for PostgreSQL, but database.url is {{ $v.database.url }}
+{{- end }}
+{{- if and $v.database.existingSecret (not $v.database.url) (dig "database" "url" "" $v.config) }}
+- config.database.url and database.existingSecret do not go together: give the address as database.url
 {{- end }}
 {{- if and (eq $database "none") (not $config.users) }}
 - nobody could log in: database.url is none, and users.existingSecret is missing. Make a users file with "authserver user add" or "htpasswd -B", and:
@@ -99,6 +105,24 @@
 {{- if and $v.tls.enabled (not $v.tls.existingSecret) (not $v.certificate.enabled) }}
 - tls.existingSecret is missing: kubectl -n {{ .Release.Namespace }} create secret tls {{ $name }}-tls --cert=FILE --key=FILE; or certificate.enabled with cert-manager
 {{- end }}
+{{- if and $v.certificate.enabled $v.tls.existingSecret }}
+- tls.existingSecret {{ $v.tls.existingSecret | quote }} and certificate do not go together: cert-manager would write its key over yours. Leave tls.existingSecret empty; certificate.secretName names the Secret that is made
+{{- end }}
+{{- range $key := list "nodePort" "externalTrafficPolicy" "loadBalancerClass" "loadBalancerSourceRanges" }}
+{{- $types := ternary (list "LoadBalancer") (list "NodePort" "LoadBalancer") (hasPrefix "loadBalancer" $key) }}
+{{- $value := index $v.service $key }}
+{{- if and $value (not (has $v.service.type $types)) }}
+- service.{{ $key }} {{ $value | toJson }} is not for service.type {{ $v.service.type }}: set that to {{ join " or " $types }}, or leave {{ $key }} out
+{{- end }}
+{{- end }}
+{{- $selected := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" }}
+{{- range $labels, $reserved := dict "podLabels" $selected "commonLabels" (concat $selected (list "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "helm.sh/chart")) }}
+{{- range $key, $_ := index $v $labels }}
+{{- if has $key $reserved }}
+- {{ $labels }} has {{ $key }}, which is the chart's{{ if has $key $selected }}, and selects the pods{{ end }}: leave it out
+{{- end }}
+{{- end }}
+{{- end }}
 {{- if and $v.gateway.enabled (not $v.gateway.parentRefs) }}
 - gateway.parentRefs is missing: the Gateway that takes the route, as in [{name: public, namespace: gateways}]
 {{- end }}
@@ -115,9 +139,14 @@
 - autoscaling.maxReplicas {{ int $v.autoscaling.maxReplicas }} is less than minReplicas {{ int $v.autoscaling.minReplicas }}
 {{- end }}
 {{- $pdb := $v.podDisruptionBudget }}
+{{- $replicas := include "authserver.replicas" . | int }}
+{{- $least := toString $pdb.minAvailable }}
+{{- if regexMatch "^[0-9]+%$" $least }}{{/* Kubernetes rounds a share up */}}
+{{- $least = div (add (mul (trimSuffix "%" $least | int) $replicas) 99) 100 | toString }}
+{{- end }}
 {{- if and (not (kindIs "invalid" $pdb.minAvailable)) (not (kindIs "invalid" $pdb.maxUnavailable)) }}
 - podDisruptionBudget.minAvailable and maxUnavailable exclude one another: give one
-{{- else if and $pdb.enabled $many (or (eq (toString $pdb.minAvailable) "100%") (and (regexMatch "^[0-9]+$" (toString $pdb.minAvailable)) (ge (int $pdb.minAvailable) (include "authserver.replicas" . | int))) (has (toString $pdb.maxUnavailable) (list "0" "0%"))) }}
+{{- else if and $pdb.enabled $many (or (and (regexMatch "^[0-9]+$" $least) (ge (int $least) $replicas)) (has (toString $pdb.maxUnavailable) (list "0" "0%"))) }}
 - podDisruptionBudget lets no pod go, so no node could ever be drained: maxUnavailable: 1
 {{- end }}
 {{- if $v.registry.enabled }}
