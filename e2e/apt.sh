@@ -15,5 +15,10 @@ if [ ! -e "$policy" ]; then
 	trap 'rm -f "$policy"' EXIT
 fi
 export DEBIAN_FRONTEND=noninteractive
-apt-get -qq update </dev/null
+n=0 # another may be at it, on a machine that has just started
+until apt-get -qq update </dev/null; do
+	n=$((n + 1))
+	[ $n -lt 30 ] || exit 1
+	sleep 10
+done
 apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "$@" </dev/null >/dev/null

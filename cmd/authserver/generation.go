@@ -18,6 +18,7 @@ import (
 	"authserver/internal/api"
 	"authserver/internal/audit"
 	"authserver/internal/config"
+	"authserver/internal/durable"
 	"authserver/internal/issuer"
 	"authserver/internal/metrics"
 	"authserver/internal/network"
@@ -268,6 +269,11 @@ func newStore(c *config.Config, observe func(operation string, took time.Duratio
 	d := c.Database
 	if !d.Enabled() {
 		return nil, nil
+	}
+	if data := c.Issuer.DataDir; databaseFile(c) != "" {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(data), 0o700), durable.Mkdir(data, 0o700)); err != nil {
+			return nil, c.Fault("issuer.data_dir", err)
+		}
 	}
 	s, err := store.New(store.Config{
 		URL: d.URL, Dir: c.Issuer.DataDir, PasswordFile: d.PasswordFile, MaxConnections: d.MaxConnections, Timeout: time.Duration(d.Timeout), Observe: observe,

@@ -143,8 +143,8 @@ func (h *hand) serve(ctx context.Context) error {
 			return c.Fault("server.ops_listen", err)
 		}
 	}
-	for _, name := range s.manager.CloseAllBut(strings.TrimPrefix(c.Server.Listen, "systemd:"), strings.TrimPrefix(c.Server.OpsListen, "systemd:")) {
-		s.lasting.log.Warn("a socket of the service manager is closed, because neither server.listen nor server.ops_listen names it", "listen", "systemd:"+name)
+	for _, name := range s.manager.Left(strings.TrimPrefix(c.Server.Listen, "systemd:"), strings.TrimPrefix(c.Server.OpsListen, "systemd:")) {
+		s.lasting.log.Warn("nobody answers at a socket of the service manager: neither server.listen nor server.ops_listen names it", "listen", "systemd:"+name)
 	}
 	return s.run(ctx, public, ops, events{hangup, keysChanged})
 }

@@ -360,6 +360,8 @@ func TestGoKnowsTheLimitOfMemory(t *testing.T) {
 		"resources: {limits: {memory: 1073741824}}":               {"GOMEMLIMIT=901MiB"},
 		"resources: {limits: {memory: null}}":                     nil,
 		"resources: {limits: null}":                               nil,
+		"resources: null":                                         nil,
+		"resources: {limits: {memory: 0}}":                        nil,
 		"extraEnv: [{name: GOMEMLIMIT, value: 300MiB}]":           {"GOMEMLIMIT=300MiB"},
 		"extraEnv: [{name: AUTHSERVER_LOG__LEVEL, value: debug}]": {"GOMEMLIMIT=450MiB", "AUTHSERVER_LOG__LEVEL=debug"},
 	} {

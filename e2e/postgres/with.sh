@@ -12,9 +12,7 @@ if [ -z "$bin" ]; then
 	# Without a cluster of the system's own: it would take a port and start at boot.
 	mkdir -p /etc/postgresql-common
 	[ -e /etc/postgresql-common/createcluster.conf ] || echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
-	export DEBIAN_FRONTEND=noninteractive
-	apt-get -qq update </dev/null
-	apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends postgresql </dev/null >/dev/null
+	"$(dirname "$0")/../apt.sh" postgresql
 	bin=$(programs)
 	if [ -z "$bin" ]; then
 		echo "with.sh: PostgreSQL is still missing" >&2

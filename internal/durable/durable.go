@@ -149,7 +149,7 @@ func Lock(dir string) (unlock func(), err error) {
 		}
 		_ = d.Close()
 		if held {
-			return nil, fmt.Errorf("locking %s: another process holds it since %s", dir, lockTimeout)
+			return nil, fmt.Errorf("locking %s: another process holds it; gave up after %s", dir, lockTimeout)
 		}
 		return nil, fmt.Errorf("locking %s: %w; it must be on a file system with flock, which NFS has not for folders", dir, err)
 	}

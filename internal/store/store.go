@@ -110,9 +110,6 @@ const fileConnections = 16
 
 func openSQLite(c Config, name string) (*Store, error) {
 	if !filepath.IsAbs(name) {
-		if err := errors.Join(os.MkdirAll(filepath.Dir(c.Dir), 0o700), durable.Mkdir(c.Dir, 0o700)); err != nil {
-			return nil, err
-		}
 		name = filepath.Join(c.Dir, name)
 	}
 	name, err := filepath.Abs(name) // the first part of a relative path would be the host of the file: URL

@@ -74,16 +74,15 @@ func (m Manager) Listener(name string) (net.Listener, error) {
 	return ln, nil
 }
 
-// CloseAllBut closes the sockets that have other names, and tells which: who connects to one that nobody has taken over would wait
-// for ever.
-func (m Manager) CloseAllBut(taken ...string) (left []string) {
-	for i, name := range m.sockets {
+// Left are the names of the sockets that have other names. The manager listens there itself: who connects to one that nobody has
+// taken over is connected, and waits.
+func (m Manager) Left(taken ...string) (names []string) {
+	for _, name := range m.sockets {
 		if !slices.Contains(taken, name) {
-			_ = syscall.Close(firstSocket + i)
-			left = append(left, name)
+			names = append(names, name)
 		}
 	}
-	return left
+	return names
 }
 
 // maxLine bounds a line, in bytes: a message longer than 4096 is not read at all. A manager that does not read is waited for

@@ -114,12 +114,12 @@ true
 {{/* GOMEMLIMIT: 88 % of the limit of memory, so that garbage is collected before the kernel kills. Nothing where there is no
      such limit, or extraEnv has its own. */}}
 {{- define "authserver.memory" -}}
-{{- $limit := get (default dict .Values.resources.limits) "memory" -}}
+{{- $limit := get (default dict (default dict .Values.resources).limits) "memory" -}}
 {{- $limit = ternary (printf "%.0f" $limit) (toString $limit) (kindIs "float64" $limit) -}}
 {{- $units := dict "" 1 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
 {{- $own := false -}}
 {{- range .Values.extraEnv }}{{ if eq .name "GOMEMLIMIT" }}{{ $own = true }}{{ end }}{{ end -}}
-{{- if and (regexMatch "^[0-9]+(\\.[0-9]+)?([kMGT]|[KMGT]i)?$" $limit) (not $own) -}}
+{{- if and (regexMatch "[1-9]" $limit) (regexMatch "^[0-9]+(\\.[0-9]+)?([kMGT]|[KMGT]i)?$" $limit) (not $own) -}}
 {{- printf "%.0fMiB" (divf (mulf (regexFind "^[0-9.]+" $limit) (get $units (regexFind "[A-Za-z]*$" $limit)) 0.88) 1048576 | floor) -}}
 {{- end -}}
 {{- end -}}
