@@ -263,7 +263,7 @@ func TestRegistry(t *testing.T) {
 		},
 		{
 			name: "clock seven minutes ahead", after: func(w *world) { harness.ClockOf(w, w.registry.process).Set(w, 7*time.Minute) }, versions: []string{"2.5.2", "3.1.2"},
-			live: one(want{"clock", "error", "the clock of the registry is …s ahead of this machine's", []string{"machine NTP"}}, want{"clock", "error", "takes one that is valid for two hours", []string{"machine NTP"}}),
+			live: one(want{"clock", "error", "the clock of the registry is …s ahead of this machine's", []string{"machine NTP"}}, want{"clock", "error", "takes one that is valid from an hour ago", []string{"machine NTP"}}),
 		},
 		{
 			name: "clock half a day behind", after: func(w *world) { harness.ClockOf(w, w.registry.process).Set(w, -12*time.Hour) }, versions: []string{"2.5.2", "3.1.2"},
@@ -272,7 +272,7 @@ func TestRegistry(t *testing.T) {
 		},
 		{
 			name: "clock five minutes behind", after: func(w *world) { harness.ClockOf(w, w.registry.process).Set(w, -5*time.Minute) }, versions: []string{"2.5.2", "3.1.2"},
-			live: one(want{"clock", "error", "the clock of the registry is …s behind this machine's", []string{"machine NTP"}}, want{"clock", "error", "takes one that is valid for two hours", []string{"machine NTP"}}),
+			live: one(want{"clock", "error", "the clock of the registry is …s behind this machine's", []string{"machine NTP"}}, want{"clock", "error", "takes one that is valid from an hour ago", []string{"machine NTP"}}),
 		},
 		{
 			name: "clock a minute behind", after: func(w *world) { harness.ClockOf(w, w.registry.process).Set(w, -50*time.Second) }, versions: []string{"3.1.2"},

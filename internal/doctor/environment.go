@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -71,53 +72,102 @@ func isRead(name string) bool {
 	return strings.HasPrefix(name, "REGISTRY_AUTH") || slices.Contains([]string{"AUTH_REALM", "AUTH_SERVICE", "AUTH_CERT_PATH", bearerAuth, basicAuth}, name)
 }
 
-// walk collects variables of a registry's environment wherever they stand: NAME: value and NAME=value of Compose, and
+// environment reads the variables of a registry in the documents of a YAML file.
+func (s *Stanza) environment(documents []yaml.Node) (variables, error) {
+	w := walk{Stanza: s, found: variables{}, flags: variables{}, seen: map[*yaml.Node]bool{}}
+	for i := range documents {
+		for _, top := range documents[i].Content {
+			w.node(top, true)
+		}
+	}
+	if _, err := w.flags.one(); err != nil {
+		return nil, err
+	}
+	maps.Copy(w.found, w.flags) // as ChartMuseum does it: a flag wins over its variable
+	return w.found, nil
+}
+
+// A walk collects variables of a registry's environment wherever they stand: NAME: value and NAME=value of Compose, and
 // name: NAME, value: … of Kubernetes.
-func (s *Stanza) walk(node *yaml.Node, found variables) {
-	where := fmt.Sprintf("%s:%d", s.File, node.Line)
-	elsewhere := func(name, what string, key *yaml.Node) {
-		found[name] = append(found[name], Setting{Key: name, Where: fmt.Sprintf("%s:%d", s.File, key.Line), Elsewhere: what})
+type walk struct {
+	*Stanza
+	found, flags variables
+	seen         map[*yaml.Node]bool // what has an anchor is there once, and may stand within itself
+}
+
+func (w *walk) at(node *yaml.Node) string { return fmt.Sprintf("%s:%d", w.File, node.Line) }
+
+// elsewhere is a variable whose value is not here.
+func (w *walk) elsewhere(name, what string, key *yaml.Node) {
+	w.found[name] = append(w.found[name], Setting{Key: name, Where: w.at(key), Elsewhere: what})
+}
+
+func (w *walk) node(node *yaml.Node, top bool) {
+	if node = resolved(node); node == nil || w.seen[node] {
+		return
 	}
 	switch node.Kind {
 	case yaml.MappingNode:
-		below := map[string]*yaml.Node{}
-		for i := 0; i+1 < len(node.Content); i += 2 {
-			key, value := node.Content[i], resolved(node.Content[i+1])
-			below[key.Value] = value
-			switch {
-			case key.Value == "envFrom" || key.Value == "env_file":
-				s.more = key.Value
-			case !isRead(key.Value) || value == nil || value.Kind != yaml.ScalarNode:
-			case value.ShortTag() == "!!null": // Compose
-				elsewhere(key.Value, "set by whoever starts it", key)
-			default:
-				found.add(key.Value, value.Value, fmt.Sprintf("%s:%d", s.File, key.Line))
-			}
-		}
-		name := below["name"]
-		switch value := below["value"]; {
-		case name == nil || !isRead(name.Value):
-		case below["valueFrom"] != nil:
-			elsewhere(name.Value, "valueFrom", name)
-		case value != nil:
-			found.add(name.Value, text(value), fmt.Sprintf("%s:%d", s.File, value.Line))
-		}
+		w.seen[node] = true
+		w.mapping(fields(node), top)
 	case yaml.SequenceNode:
+		w.seen[node] = true
 		for _, item := range node.Content {
-			if item.Kind == yaml.ScalarNode && isRead(item.Value) { // Compose: without =
-				elsewhere(item.Value, "set by whoever starts it", item)
+			if line := resolved(item); line != nil && line.Kind == yaml.ScalarNode && isRead(line.Value) { // Compose: without =
+				w.elsewhere(line.Value, "set by whoever starts it", line)
 			}
+			w.node(item, false)
 		}
 	case yaml.ScalarNode:
 		if m := variable.FindStringSubmatch(node.Value); m != nil {
-			found.add(m[1], m[2], where)
+			w.found.add(m[1], m[2], w.at(node))
 		}
-		if slices.Contains(strings.Fields(node.Value), "--bearer-auth") { // an argument
-			found.add(bearerAuth, "true", where)
+		w.argument(node)
+	}
+}
+
+// mapping reads fields as Compose does: what a mapping says itself wins over what it merges.
+func (w *walk) mapping(below map[string]field, top bool) {
+	name := text(below["name"].value)
+	switch value := resolved(below["value"].value); {
+	case !isRead(name):
+	case below["valueFrom"].value != nil:
+		w.elsewhere(name, "valueFrom", resolved(below["name"].value))
+	case value != nil:
+		w.found.add(name, text(value), w.at(value))
+	}
+	inOrder := func(a, b field) int {
+		return cmp.Or(cmp.Compare(a.key.Line, b.key.Line), cmp.Compare(a.key.Column, b.key.Column))
+	}
+	for _, f := range slices.SortedFunc(maps.Values(below), inOrder) {
+		key, value := f.key.Value, resolved(f.value)
+		switch {
+		case top && strings.HasPrefix(key, "x-"): // Compose reads it where it is merged or named, and only there
+			continue
+		case key == "envFrom" || key == "env_file":
+			w.more = key
+		case !isRead(key) || value == nil || value.Kind != yaml.ScalarNode:
+		case value.ShortTag() == "!!null": // Compose
+			w.elsewhere(key, "set by whoever starts it", f.key)
+		default:
+			w.found.add(key, value.Value, w.at(f.key))
+		}
+		w.node(value, false)
+	}
+}
+
+// argument reads ChartMuseum's flag, alone or in a command line. The last of several counts.
+func (w *walk) argument(node *yaml.Node) {
+	last, found := "", false
+	for word := range strings.FieldsSeq(node.Value) {
+		if flag, value, given := strings.Cut(strings.Trim(word, `"'`), "="); flag == bearerFlag {
+			if last, found = strings.Trim(value, `"'`), true; !given {
+				last = "true"
+			}
 		}
 	}
-	for _, below := range node.Content {
-		s.walk(below, found)
+	if found {
+		w.flags[bearerAuth] = append(w.flags[bearerAuth], Setting{Key: bearerFlag, Where: w.at(node)}.is(last, variableWithin))
 	}
 }
 
@@ -125,6 +175,7 @@ func (s *Stanza) walk(node *yaml.Node, found variables) {
 const (
 	bearerAuth = "BEARER_AUTH"
 	basicAuth  = "BASIC_AUTH_USER"
+	bearerFlag = "--bearer-auth" // the first as an argument
 )
 
 // fromEnvironment reads what is set by environment: distribution's REGISTRY_AUTH_TOKEN_…, or ChartMuseum's AUTH_….

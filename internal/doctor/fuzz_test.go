@@ -59,7 +59,7 @@ func TestChallengeOf(t *testing.T) {
 // A registry's files are somebody else's: whatever is in them, they are read or refused.
 func FuzzStanza(f *testing.F) {
 	for _, seed := range []string{
-		"auth:\n  token:\n    realm: r\n    signingalgorithms: [ES256]\n", `{"http":{"auth":{"bearer":{"realm":"r"}}}}`, "AUTH_REALM=x\n", "a: 1\n---\n- REGISTRY_AUTH_TOKEN_REALM=$x\n", "x: &x {a: 1}\nauth: {token: {a: 2, <<: [*x, *x]}}\n", "auth: &a {<<: *a, token: *a}\n", "a: &a [*a]\n", "a: &x {<<: *x}\n",
+		"auth:\n  token:\n    realm: r\n    signingalgorithms: [ES256]\n", `{"http":{"auth":{"bearer":{"realm":"r"}}}}`, "AUTH_REALM=x\n", "a: 1\n---\n- REGISTRY_AUTH_TOKEN_REALM=$x\n", "x: &x {a: 1}\nauth: {token: {a: 2, <<: [*x, *x]}}\n", "auth: &a {<<: *a, token: *a}\n", "a: &a [*a]\n", "a: &x {<<: *x}\n", "x-a: &a [*a, --bearer-auth=]\nb: {<<: [*a], c: *a}\n",
 		"- {name: REGISTRY_AUTH_TOKEN_REALM, value: x}\n", `{"auth":{"options":1}}`, "-----BEGIN CERTIFICATE-----\n", `{"keys":[]}`,
 	} {
 		f.Add([]byte(seed))

@@ -239,9 +239,9 @@ func (s *Stanza) read(data []byte) error {
 			s.Other = otherThan(at)
 		}
 	default:
-		environment := variables{}
-		for i := range documents {
-			s.walk(&documents[i], environment)
+		environment, err := s.environment(documents)
+		if err != nil {
+			return err
 		}
 		if len(environment) > 0 {
 			return s.fromEnvironment(environment)

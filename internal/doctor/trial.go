@@ -89,7 +89,7 @@ func (t *trial) reason(ctx context.Context, key *issuer.Key, refusal answer) Fin
 	}
 	// An audience that is not listed is the registry's own choice; nothing that is valid for longer is signed for it.
 	if t.aud == t.service.Name && likes(key, issuer.Variant{Wide: true}) {
-		return found("clock", Error, "the registry refuses tokens of now, and takes one that is valid for two hours", "Its clock is wrong, or this machine's is.", Fix{Machine, "", "NTP on both machines (timedatectl)"})
+		return found("clock", Error, "the registry refuses tokens of now, and takes one that is valid from an hour ago", "Its clock is wrong, or this machine's is.", Fix{Machine, "", "NTP on both machines (timedatectl)"})
 	}
 	if len(key.Chain) > 0 && likes(key, issuer.Variant{NoChain: true}) {
 		return found("verifier-kind", Error, fmt.Sprintf("the registry takes tokens for %q without certificates only: it has a JWKS and no rootcertbundle", t.service.Name),

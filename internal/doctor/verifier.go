@@ -49,7 +49,9 @@ func (e *examination) stanza() {
 		case Zot:
 			fix.Do = "http.auth.bearer with realm, service and cert (see deploy/registry)"
 		case ChartMuseum:
-			fix.Do = bearerAuth + "=true"
+			if fix.Do = bearerAuth + "=true"; st.choice.Key == bearerFlag { // the variable would not count
+				fix.Where, fix.Do = st.choice.Where, bearerFlag+"=true"
+			}
 		}
 		e.report.Add(found("not-token", Error, fmt.Sprintf("%s asks for %s, not for tokens", st.File, st.Other), "The registry never sends anybody here.", fix))
 		return

@@ -195,7 +195,7 @@ func TestWhyARegistryRefuses(t *testing.T) {
 		"issuer or root":        {func(w *world) { w.registry.issuer, w.registry.old = "nobody knows", true }, "root", doctor.Error, []string{"does not trust the key", "or has another issuer"}},
 		"root":                  {func(w *world) { w.registry.keysOf = "" }, "root", doctor.Error, []string{"authserver key export > FILE, then restart"}},
 		"another service's key": {func(w *world) { w.registry.keysOf = "zot.test" }, "verifier-kind", doctor.Error, []string{`"zot.test"`, "services[0].verifier: pinned"}},
-		"clock":                 {func(w *world) { w.registry.ahead = -3 * time.Minute }, "clock", doctor.Error, []string{"valid for two hours"}},
+		"clock":                 {func(w *world) { w.registry.ahead = -3 * time.Minute }, "clock", doctor.Error, []string{"valid from an hour ago"}},
 		"clock, far":            {func(w *world) { w.registry.ahead = -3 * time.Hour }, "clock", doctor.Error, []string{"refuses our tokens, and its clock is wrong"}},
 		"clock, by the date":    {func(w *world) { w.registry.ahead = 25 * time.Second }, "clock", doctor.Warning, []string{"the registry is 25s ahead of"}},
 		"JWKS alone": {func(w *world) {
