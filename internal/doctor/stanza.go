@@ -206,6 +206,9 @@ func (s *Stanza) read(data []byte) error {
 		}
 		documents = append(documents[:n], document)
 	}
+	if manyFields(documents) {
+		return fmt.Errorf("it has more than %d fields with what it merges (<<)", mostFields)
+	}
 	document := documents[0] // registries read no other
 	at := func(path string) (Setting, bool) { return s.find(&document, path) }
 	switch {

@@ -402,3 +402,21 @@ func TestAFileThatTheKernelMakesIsNotRead(t *testing.T) {
 	w.subject.Registry, w.subject.Stanza = "", s
 	want(t, w.examine(), "bundle", doctor.Error, "/proc/version") // as one that is empty
 }
+
+// A small file can merge without end: each mapping has what the one before has, and one more.
+func TestWhatMergesWithoutEndIsNotRead(t *testing.T) {
+	chained := func(n int) string {
+		var text strings.Builder
+		text.WriteString("a0: &a0 {k0: v}\n")
+		for i := 1; i < n; i++ {
+			fmt.Fprintf(&text, "a%d: &a%d {<<: *a%d, k%d: v}\n", i, i, i-1, i)
+		}
+		return text.String() + "services: {registry: {environment: {REGISTRY_AUTH_TOKEN_REALM: R}}}\n"
+	}
+	if _, err := written(t, map[string]string{"file": chained(10_000)}, "file"); err == nil || !strings.Contains(err.Error(), "merges (<<)") {
+		t.Errorf("%v", err)
+	}
+	if _, err := written(t, map[string]string{"file": chained(100)}, "file"); err != nil {
+		t.Error(err)
+	}
+}

@@ -83,6 +83,53 @@ func fields(node *yaml.Node) map[string]field {
 	return found
 }
 
+// mostFields bounds what all mappings of a file have, with what they merge: a small file can merge without end.
+const mostFields = 100_000
+
+// manyFields tells whether there are more than that.
+func manyFields(documents []yaml.Node) bool {
+	counted, total := map[*yaml.Node]int{}, 0
+	var count func(*yaml.Node) int
+	count = func(node *yaml.Node) int {
+		if node = resolved(node); node == nil {
+			return 0
+		}
+		if n, ok := counted[node]; ok {
+			return n
+		}
+		counted[node] = 0 // it may stand within itself
+		n := 0
+		switch node.Kind {
+		case yaml.SequenceNode:
+			for _, item := range node.Content {
+				n += count(item)
+			}
+		case yaml.MappingNode:
+			n = len(node.Content) / 2
+			for i := 0; i+1 < len(node.Content); i += 2 {
+				if node.Content[i].Value == "<<" {
+					n += count(node.Content[i+1])
+				}
+			}
+		}
+		counted[node] = min(n, mostFields+1)
+		return counted[node]
+	}
+	var walk func(*yaml.Node)
+	walk = func(node *yaml.Node) {
+		if node.Kind == yaml.MappingNode {
+			total += count(node)
+		}
+		for _, below := range node.Content {
+			walk(below)
+		}
+	}
+	for i := range documents {
+		walk(&documents[i])
+	}
+	return total > mostFields
+}
+
 func before(a, b *yaml.Node) bool {
 	return a.Line < b.Line || a.Line == b.Line && a.Column < b.Column
 }
