@@ -53,7 +53,7 @@ func TestWhatIsImportedIsServed(t *testing.T) {
 			if r.IP != "" {
 				request.Header.Set("X-Forwarded-For", r.IP)
 			}
-			code, body := p.do(request)
+			code, body := p.patiently(request)
 			want := ""
 			if r.Grants != "" {
 				want = r.Scope[:strings.LastIndexByte(r.Scope, ':')+1] + r.Grants
