@@ -207,7 +207,7 @@ func (s *Stanza) read(data []byte) error {
 		documents = append(documents[:n], document)
 	}
 	if manyFields(documents) {
-		return fmt.Errorf("it has more than %d fields with what it merges (<<)", mostFields)
+		return fmt.Errorf("it has more than %d fields with what it merges (<<); give a copy with the registry's part alone", mostFields)
 	}
 	document := documents[0] // registries read no other
 	at := func(path string) (Setting, bool) { return s.find(&document, path) }
